@@ -1,0 +1,76 @@
+# Thin by intention: each target calls one command that also works by hand inside `source tools/env.sh`.
+# ARGS is passed on:  make train ARGS="episodes:=100 seed:=1"   make test ARGS="-k combine"
+SHELL := bash
+PYTHON ?= python3
+ARGS ?=
+RUN := tools/env.sh
+# Plugins of a ROS install stay out; conftest.py runs the levels in order, those without ROS first.
+PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(RUN) python -m pytest -p timeout --timeout 300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint clean distclean test-core test-node test-launch test-replay \
+	test-robot demos base evaluate docs types format
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z%*-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## environment and workspace; done once, again where something changed
+	@$(PYTHON) tools/setup.py
+
+train: setup  ## the whole loop on the twin, with a report in runs/latest
+	@$(RUN) resfit run train $(ARGS)
+
+evaluate: setup  ## base and residual of a run through all nodes: ARGS=run_dir:=runs/latest
+	@$(RUN) resfit run evaluate $(ARGS)
+
+demos: setup  ## record the scripted expert's demonstrations through the topics
+	@$(RUN) resfit run record $(ARGS)
+
+base: setup  ## train the base policy from demonstrations
+	@$(RUN) install/lib/resfit_base/train_base $(ARGS)
+
+test: setup  ## all tests but those that need a robot
+	@$(PYTEST) $(ARGS)
+
+test-core: setup  ## level 0: plain Python
+	@$(PYTEST) --level core $(ARGS)
+
+test-node: setup  ## level 1: nodes over DDS
+	@$(PYTEST) --level node $(ARGS)
+
+test-launch: setup  ## level 2: whole graphs
+	@$(PYTEST) --level launch $(ARGS)
+
+test-replay: setup  ## level 3: recorded bags through the live code
+	@$(PYTEST) --level replay $(ARGS)
+
+test-robot: setup  ## level 4: on the robot, with a person at the stop
+	@$(PYTEST) --level hardware $(ARGS)
+
+lint: setup  ## style, spelling, import layers, YAML, XML, links
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) codespell
+	@$(RUN) lint-imports --no-cache --no-logo
+	@$(RUN) python tools/check_files.py
+	@$(RUN) python tools/interface_docs.py --check
+
+format: setup  ## mend what ruff can mend
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+types: setup  ## mypy, strict on resfit_core
+	@$(RUN) mypy $(ARGS) src/resfit_core/resfit_core
+
+docs: setup  ## write docs/interfaces/ from the message definitions
+	@$(RUN) python tools/interface_docs.py
+
+bench-%: setup  ## run benchmarks/<name>.py
+	@$(RUN) python benchmarks/$*.py $(ARGS)
+
+clean:  ## remove what was built; .venv and runs/ stay
+	rm -rf build install log .pytest_cache .ruff_cache .mypy_cache
+	find src tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## and .venv
+	rm -rf .venv .setup.lock

@@ -1,0 +1,1 @@
+"""The frozen base policy: its node and the command that trains it."""

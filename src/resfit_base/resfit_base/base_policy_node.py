@@ -1,0 +1,137 @@
+"""Node `base_policy`: joins the sensors, builds the observation once, asks the frozen base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from resfit_base.sensors import observer, streams
+from resfit_core.base.checkpoint import load_base
+from resfit_core.base.protocol import BaseError
+from resfit_core.control.observe import ObservationError, SensorJoiner
+from resfit_core.control.records import PolicyStep
+from resfit_core.control.tick import ActionError, BaseTick
+from resfit_interfaces import msg as ours
+from resfit_ros import conversions, qos
+from resfit_ros.contract import contract_from_parameters
+from resfit_ros.node import REFUSED, Node, run_process
+from resfit_ros.parameters import ParameterError, declare
+
+_SAY_EVERY_S = 5.0
+
+
+class BasePolicyNode(Node):
+    """Owns the tick: each joined set of a running episode gets exactly one `policy_step`.
+
+    In lock-step a set is answered when its last member arrives; in real time a timer at the
+    control rate takes the newest set. What is answered, and when, decides `BaseTick`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Load contract and base; refuse in words what does not fit."""
+        super().__init__("base_policy", **kwargs)
+        contract = contract_from_parameters(self)
+        clock = declare(
+            self, "clock", "lockstep", "lockstep: the twin waits; realtime: a timer at the rate",
+            choices=("lockstep", "realtime"),
+        )  # fmt: skip
+        path = declare(self, "base", "", "base policy: .safetensors, .pt or package.module:Class")
+        if not path:
+            raise ParameterError("parameter 'base' is empty; give the base policy's file")
+        base = load_base(path, contract)
+        self._lockstep = clock == "lockstep"
+        self._max_age_ns = round(contract.max_observation_age_s * 1e9)
+        period_ns = round(contract.period_s * 1e9)
+        self._tick = BaseTick(
+            base, observer(contract), contract.sha256, base.base_sha256,
+            period_ns=period_ns, lockstep=self._lockstep,
+            born_ns=self.get_clock().now().nanoseconds,
+        )  # fmt: skip
+        self._said: tuple[PolicyStep | None, Any] = (None, None)
+        self._reported = 0
+        self._steps_out = self.create_publisher(ours.PolicyStep, "policy_step", qos.reliable(10))
+        self._events_out = self.create_publisher(
+            ours.OperatorEvent, "operator_event", qos.reliable(100)
+        )
+        self.create_subscription(
+            ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
+        )
+        sensors = streams(contract, contract.images)
+        self._joiner: SensorJoiner[Any] = SensorJoiner(
+            [s.topic for s in sensors], exact=self._lockstep, slack_ns=self._max_age_ns
+        )
+        for stream in sensors:
+            self.create_subscription(
+                stream.msg_type, stream.topic, self._on_sensor(stream.topic), qos.sensor(clock)
+            )
+        if not self._lockstep:
+            self.create_timer(contract.period_s, self._on_timer)
+            self.create_timer(_SAY_EVERY_S, self._report_drops)
+
+    def _on_state(self, msg: ours.EpisodeState) -> None:
+        self._answer(lambda: self._tick.on_state(conversions.episode_state_from_msg(msg)))
+
+    def _on_sensor(self, topic: str) -> Callable[[Any], None]:
+        def take(msg: Any) -> None:
+            stamp_ns = conversions.stamp_from_msg(msg.header.stamp)
+            joined = self._joiner.add(topic, stamp_ns, msg)
+            if joined is not None:
+                self._answer(lambda: self._tick.on_set(joined.stamp_ns, joined.items))
+
+        return take
+
+    def _on_timer(self) -> None:
+        now_ns = self.get_clock().now().nanoseconds
+        joined = self._joiner.newest(now_ns, self._max_age_ns)
+        if joined is None:
+            self._tick.on_drop()
+        else:
+            self._answer(lambda: self._tick.on_set(joined.stamp_ns, joined.items))
+
+    def _answer(self, ask: Callable[[], PolicyStep | None]) -> None:
+        try:
+            step = ask()
+        except (ObservationError, conversions.ConversionError) as error:
+            if self._lockstep:
+                # The twin would send the same set for ever: say at once what is wrong with it.
+                self.fail(error, REFUSED)
+            else:
+                self._tick.on_drop()
+                self.get_logger().warning(
+                    f"tick dropped: {error}", throttle_duration_sec=_SAY_EVERY_S
+                )
+            return
+        except (ActionError, BaseError) as error:
+            # Started again it would do the same: better to say at once what is wrong with it.
+            self.fail(error, REFUSED)
+            return
+        if step is not None:
+            # A stamp sent again gets the very same message again.
+            if step is not self._said[0]:
+                self._said = (step, conversions.policy_step_to_msg(step))
+            self._steps_out.publish(self._said[1])
+        elif self._tick.abort_reason:
+            # Asked again at every set until it is heard: the manager may not be connected yet.
+            self.get_logger().warning(
+                f"asks for abort: {self._tick.abort_reason}", throttle_duration_sec=_SAY_EVERY_S
+            )
+            self._events_out.publish(
+                conversions.abort(self.get_name(), self._tick.episode, self._tick.abort_reason)
+            )
+
+    def _report_drops(self) -> None:
+        new, self._reported = self._tick.dropped - self._reported, self._tick.dropped
+        if new:
+            self.get_logger().warning(
+                f"{new} ticks dropped in {_SAY_EVERY_S:g} s: no observation younger than "
+                f"{self._max_age_ns / 1e9:g} s; are all sensors running?"
+            )
+
+
+def main() -> NoReturn:
+    """Run the node."""
+    run_process(BasePolicyNode)
+
+
+if __name__ == "__main__":
+    main()

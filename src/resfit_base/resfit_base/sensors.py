@@ -1,0 +1,70 @@
+"""Which sensor topics the contract's observation needs, and how a set of them becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseArray, WrenchStamped
+from sensor_msgs.msg import Image, JointState
+
+from resfit_core.contract import Contract
+from resfit_core.control.observe import JointOrder, ObservationBuilder, shrink
+from resfit_core.control.tick import Seen
+from resfit_ros import conversions
+
+JOINTS = "joint_states"
+OBJECTS = "object_poses"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One sensor topic."""
+
+    topic: str
+    msg_type: Any
+
+
+def streams(contract: Contract, cameras: tuple[str, ...]) -> tuple[Stream, ...]:
+    """Return the topics to join, the primary one (whose stamp is the set's) first.
+
+    Args:
+        contract: Its fields say which sensors are needed.
+        cameras: Names of the cameras whose images somebody wants.
+    """
+    found = [Stream(JOINTS, JointState)]
+    if "wrench" in contract.fields:
+        found += [Stream(f"{name}/wrench", WrenchStamped) for name in contract.wrenches]
+    if {"object_position", "hand_to_object"} & set(contract.fields):
+        found.append(Stream(OBJECTS, PoseArray))
+    found += [Stream(contract.camera(name).topic, Image) for name in cameras]
+    return tuple(found)
+
+
+def observer(contract: Contract) -> Callable[[dict[str, Any]], Seen]:
+    """Return the function that turns a joined set, topic to message, into what the tick needs."""
+    builder, order = ObservationBuilder(contract), JointOrder(contract.joint_names)
+    wrench_topics = [f"{name}/wrench" for name in contract.wrenches]
+    needs_velocity = "joint_velocity" in contract.fields
+    topics = {name: contract.camera(name).topic for name in contract.images}
+
+    def build(items: dict[str, Any]) -> Seen:
+        _, names, position, velocity = conversions.joint_state_from_msg(items[JOINTS])
+        wrenches = poses = None
+        if wrench_topics[0] in items if wrench_topics else False:
+            wrenches = np.stack([conversions.wrench_from_msg(items[t])[1] for t in wrench_topics])
+        if OBJECTS in items:
+            poses = conversions.poses_from_msg(items[OBJECTS])[1]
+        observation = builder.build(
+            order.sort(names, position),
+            order.sort(names, velocity) if needs_velocity else None,
+            wrenches,
+            poses,
+        )
+        full = {name: conversions.image_from_msg(items[t]) for name, t in topics.items()}
+        small = tuple(shrink(image, contract.image_size) for image in full.values())
+        return Seen(observation, small, full or None)
+
+    return build

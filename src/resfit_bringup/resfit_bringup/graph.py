@@ -1,0 +1,303 @@
+"""Every job's nodes, described once, as data.
+
+`launch/*.launch.py` turns a description into `launch_ros` actions, `resfit run` into processes;
+both call :func:`resolve` and can therefore not disagree. `ROS_DOMAIN_ID` and the discovery range
+come from the environment; nothing here names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resfit_bringup import paths, run_file
+from resfit_bringup.arguments import Argument, parse_all
+from resfit_bringup.errors import UsageError
+from resfit_bringup.node_parameters import merge
+
+FINISHER = "episode_manager"  # the node whose exit with code 0 means that the run is finished
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in a node's parameters for the value of an argument, or of a path made from one."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """One process of the graph.
+
+    Attributes:
+        package: Package that installs the executable.
+        name: Name of the node and of its executable.
+        parameters: ROS parameters; a :class:`Ref` is replaced by the argument's value.
+        required: Its death ends the run; every other node is started again.
+        console: It gets the terminal's keyboard.
+    """
+
+    package: str
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    required: bool = False
+    console: bool = False
+
+    @property
+    def executable(self) -> str:
+        """Name of the executable: the node's own (STYLE: same string for both)."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one command starts.
+
+    Attributes:
+        name: As in `resfit run <name>` and `<name>.launch.py`.
+        help: One sentence.
+        arguments: What a user may give.
+        nodes: What is started.
+        needs_run: It works on the folder of an earlier run.
+    """
+
+    name: str
+    help: str
+    arguments: tuple[Argument, ...]
+    nodes: tuple[Node, ...]
+    needs_run: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job with all its values: nothing is left to decide, nothing has been started.
+
+    Attributes:
+        job: its name.
+        values: of the arguments.
+        nodes: their references filled in.
+        sources: `robot`, `task` and `train`: the YAML files that the run copies.
+    """
+
+    job: str
+    values: Mapping[str, Any]
+    nodes: tuple[Node, ...]
+    sources: Mapping[str, str]
+
+    @property
+    def log_level(self) -> str:
+        """Log level of every node."""
+        return self.values["log_level"]
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+ROBOT = Argument("robot", "vega_1", "robot: a name in config/robot, or a YAML file")
+TASK = Argument("task", "woolly_ball_pnp", "task: a name in config/task, or a YAML file")
+OBSERVATION = Argument("observation", "state", "which of the task's observation variants")
+CLOCK = Argument(
+    "clock", "lockstep", "lockstep: the twin waits for every answer; realtime: wall clock",
+    choices=("lockstep", "realtime"),
+)  # fmt: skip
+BASE = Argument(
+    "base", "", "frozen base policy: .safetensors, TorchScript .pt, or package.module:Class;"
+    " empty: the task's shipped checkpoint",
+)  # fmt: skip
+DEMOS = Argument("demos", "", "folder of demonstration bags; empty: the task's shipped ones")
+RUN_DIR = Argument(
+    "run_dir",
+    "",
+    "folder of the run; an existing one is continued; empty: runs/<time>",
+    kept=False,
+)
+SEED = Argument("seed", 0, "seed of the run: scenes of training, exploration, learner", least=0)
+EPISODES = Argument("episodes", 300, "episodes to train on, warm-up included", least=0)
+WARMUP = Argument(
+    "warmup_episodes",
+    -1,
+    "episodes of base and noise before learning; -1: as train_config",
+    least=-1,
+)
+EVALUATE = Argument(
+    "evaluate_episodes", 10, "evaluation seeds run through the nodes, once by each policy", least=0
+)
+SYNCHRONOUS = Argument(
+    "synchronous", False, "true: the learner takes its turn between episodes (reproducible)"
+)
+WAIT = Argument("wait_for_learner", True, "wait between episodes while too many updates are owed")
+TRAIN_CONFIG = Argument(
+    "train_config", "default", "learning settings: a name in config/train, or a YAML file"
+)
+KEYBOARD = Argument(
+    "keyboard", True, "the terminal's keys work as the operator's button", kept=False
+)
+PARAMS_FILE = Argument(
+    "params_file", "", "ROS parameter YAML laid over the graph's; empty: none", kept=False
+)
+LOG_LEVEL = Argument(
+    "log_level", "info", "log level of every node", choices=LOG_LEVELS, kept=False
+)
+EVALUATE_SEEDS = Argument(
+    "evaluate_seeds", 200, "evaluation seeds of the report; those not run through the nodes run "
+    "in-process; 0: only those through the nodes", least=0,
+)  # fmt: skip
+REPORT = Argument("report", True, "write the report when the run is finished", kept=False)
+VIDEO = Argument("video", True, "put a video of base beside residual into the report", kept=False)
+EVALUATE_ONLY = Argument(
+    "evaluate_episodes", 20, "evaluation seeds, once by each policy; those that ran are not run "
+    "again", least=1, kept=False,
+)  # fmt: skip
+
+SITE = (ROBOT, TASK, OBSERVATION, CLOCK)
+ENDS = (RUN_DIR, KEYBOARD, PARAMS_FILE, LOG_LEVEL)
+
+# --- nodes ---------------------------------------------------------------------------------------
+
+CONTRACT = {
+    "robot_file": Ref("robot_file"),
+    "task_file": Ref("task_file"),
+    "observation": Ref("observation"),
+}
+TICK = {**CONTRACT, "clock": Ref("clock")}
+RUN = {"run_dir": Ref("run_dir"), "seed": Ref("seed")}
+
+BASE_POLICY = Node("resfit_base", "base_policy", {**TICK, "base": Ref("base")})
+RESIDUAL_POLICY = Node(
+    "resfit_residual", "residual_policy",
+    {**CONTRACT, **RUN, "base": Ref("base"), "train_config": Ref("train_file")},
+)  # fmt: skip
+RECORDER = Node("resfit_residual", "recorder", {**CONTRACT, "run_dir": Ref("run_dir")})
+LEARNER = Node(
+    "resfit_residual", "learner",
+    {**CONTRACT, **RUN, "base": Ref("base"), "demos": Ref("demos"),
+     "train_config": Ref("train_file"), "synchronous": Ref("synchronous")},
+)  # fmt: skip
+VEGA_DRIVER = Node(
+    "resfit_vega_driver", "vega_driver", {**TICK, "base": Ref("base")}, required=True
+)
+REWARD_BUTTON = Node(
+    "resfit_reward", "reward_button", {"keyboard": Ref("keyboard"), "clock": Ref("clock")},
+    console=True,
+)  # fmt: skip
+TWIN = Node("resfit_sim", "twin", TICK, required=True)
+
+
+def _manager(**parameters: Any) -> Node:
+    train_config = {"train_config": Ref("train_file")}
+    return Node("resfit_reward", FINISHER, {**TICK, **RUN, **train_config, **parameters})
+
+
+JOBS: dict[str, Job] = {
+    job.name: job
+    for job in (
+        Job(
+            "train",
+            "improve a frozen base policy on the twin by residual RL, then report",
+            (*SITE, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED,
+             SYNCHRONOUS, WAIT, REPORT, VIDEO, *ENDS),
+            (
+                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
+                _manager(
+                    mode="train",
+                    episodes=Ref("episodes"),
+                    warmup_episodes=Ref("warmup_episodes"),
+                    evaluate_episodes=Ref("evaluate_episodes"),
+                    synchronous=Ref("synchronous"),
+                    wait_for_learner=Ref("wait_for_learner"),
+                ),
+            ),
+        ),
+        Job(
+            "evaluate",
+            "run base and residual of the training in run_dir on evaluation seeds, all nodes",
+            (*SITE, BASE, TRAIN_CONFIG, EVALUATE_ONLY, SEED, REPORT, VIDEO, *ENDS),
+            (
+                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
+                _manager(
+                    mode="train",
+                    episodes=0,
+                    warmup_episodes=0,
+                    evaluate_episodes=Ref("evaluate_episodes"),
+                    synchronous=False,
+                    wait_for_learner=False,
+                ),
+            ),
+            needs_run=True,
+        ),
+        Job(
+            "record",
+            "record demonstrations of the twin's scripted expert, through all nodes",
+            (*SITE, Argument("base", "resfit_sim.expert:ExpertBase", "who demonstrates"),
+             TRAIN_CONFIG, Argument("episodes", 21, "demonstrations to record", least=1), SEED,
+             *ENDS),
+            (
+                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
+                _manager(
+                    mode="demo",
+                    episodes=Ref("episodes"),
+                    warmup_episodes=0,
+                    evaluate_episodes=0,
+                    synchronous=False,
+                    wait_for_learner=False,
+                ),
+            ),
+        ),
+    )
+}  # fmt: skip
+
+
+def job_named(name: str) -> Job:
+    """Return the job called `name`.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if name not in JOBS:
+        raise UsageError(f"'{name}' is not a job; known: {', '.join(JOBS)}")
+    return JOBS[name]
+
+
+def resolve(name: str, given: Mapping[str, str]) -> Plan:
+    """Fill in every value of a job; starts and writes nothing.
+
+    Args:
+        name: Of the job.
+        given: Arguments as text, those left out take their defaults.
+
+    Raises:
+        UsageError: If the job, an argument, a value or a named file does not exist.
+    """
+    job = job_named(name)
+    parse_all(job.arguments, given, name)  # mistakes of the user's before those of an old run
+    folder = Path(paths.run_dir(given.get("run_dir", "")))
+    if job.needs_run or (folder / run_file.NAME).exists():
+        if not given.get("run_dir"):
+            raise UsageError(f"job '{name}' needs run_dir:=<folder of a run>, e.g. runs/latest")
+        given = run_file.with_inherited(given, job.arguments, folder)
+    values = {**parse_all(job.arguments, given, name), "run_dir": str(folder)}
+    sources = {
+        "robot": paths.config_file("robot", values["robot"]),
+        "task": paths.config_file("task", values["task"]),
+        "train": paths.config_file("train", values["train_config"]),
+    }
+    values["base"] = paths.base(values["base"], values["task"], values["observation"])
+    if "demos" in values:
+        values["demos"] = paths.demos(values["demos"], values["task"])
+    if values.get("warmup_episodes") == -1:
+        values["warmup_episodes"] = paths.warmup_episodes(sources["train"])
+    # Nodes read the run's own copies: one that is started again later finds what it had before.
+    copies = {f"{kind}_file": str(run_file.config_copy(folder, kind)) for kind in sources}
+    nodes = tuple(
+        Node(n.package, n.name, _filled(n.parameters, {**values, **copies}), n.required, n.console)
+        for n in job.nodes
+    )
+    if values["params_file"]:
+        nodes = merge(nodes, values["params_file"])
+    return Plan(name, values, nodes, sources)
+
+
+def _filled(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: values[v.name] if isinstance(v, Ref) else v for k, v in parameters.items()}

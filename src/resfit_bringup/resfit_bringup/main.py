@@ -1,0 +1,94 @@
+"""The `resfit` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from resfit_bringup.arguments import split_pairs
+from resfit_bringup.errors import UsageError
+from resfit_bringup.graph import JOBS, resolve
+from resfit_bringup.rules import FINISHED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0 done, 1 the run failed, 2 bad input."""
+    options = _parser().parse_args(argv)
+    try:
+        return options.handler(options)
+    except UsageError as error:
+        print(f"resfit: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="resfit", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser(
+        "run",
+        help="start a job's nodes: " + ", ".join(JOBS),
+        epilog=_jobs_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("job", help=f"one of {', '.join(JOBS)}")
+    run.add_argument("pairs", nargs="*", metavar="name:=value", help="arguments of the job")
+    run.set_defaults(handler=_run)
+    report = commands.add_parser("report", help="write a run's report, finished or not")
+    report.add_argument("run_dir", type=Path, help="folder of the run, for example runs/latest")
+    report.add_argument(
+        "--as-is", action="store_true", help="run no further evaluation and make no video"
+    )
+    report.add_argument("--no-video", action="store_true", help="make no video")
+    report.set_defaults(handler=_report)
+    info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
+    info.add_argument("path", type=Path)
+    info.set_defaults(handler=_info)
+    return parser
+
+
+def _jobs_help() -> str:
+    lines = []
+    for job in JOBS.values():
+        lines.append(f"{job.name}: {job.help}")
+        for a in job.arguments:
+            choices = f" [{'|'.join(a.choices)}]" if a.choices else ""
+            lines.append(f"  {a.name}:={a.as_text()}{choices}  {a.help}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from resfit_bringup import run
+
+    plan = resolve(options.job, split_pairs(options.pairs))
+    outcome = run.run(plan)
+    folder = Path(plan.values["run_dir"])
+    if outcome.code != FINISHED:
+        print(run.what_next(outcome, folder), file=sys.stderr)
+    elif plan.values.get("report"):
+        from resfit_bringup import reporting
+
+        reporting.report(folder, video=plan.values["video"])
+    return outcome.code
+
+
+def _report(options: argparse.Namespace) -> int:
+    from resfit_bringup import reporting
+
+    folder = options.run_dir.resolve()
+    video = not (options.as_is or options.no_video)
+    reporting.report(folder, evaluate=not options.as_is, video=video)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from resfit_bringup import info
+
+    print(info.describe(options.path.resolve()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The description of the jobs: complete, typed, and strict about what a user gives."""
+
+import re
+
+import pytest
+import yaml
+
+from resfit_bringup import node_parameters, paths
+from resfit_bringup.errors import UsageError
+from resfit_bringup.graph import FINISHER, JOBS, Ref, resolve
+
+TRAIN_NODES = {
+    "base_policy": "resfit_base",
+    "residual_policy": "resfit_residual",
+    "recorder": "resfit_residual",
+    "learner": "resfit_residual",
+    "vega_driver": "resfit_vega_driver",
+    "reward_button": "resfit_reward",
+    "episode_manager": "resfit_reward",
+    "twin": "resfit_sim",
+}
+
+
+def parameters(plan, name):
+    return next(n.parameters for n in plan.nodes if n.name == name)
+
+
+def test_train_has_the_nodes_of_the_architecture():
+    assert {n.name: n.package for n in JOBS["train"].nodes} == TRAIN_NODES
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=lambda j: j.name)
+def test_every_job_is_complete(job):
+    names = [n.name for n in job.nodes]
+    assert len(set(names)) == len(names)
+    assert FINISHER in names
+    assert {n.name for n in job.nodes if n.required} == {"twin", "vega_driver"}
+    assert [n.name for n in job.nodes if n.console] == ["reward_button"]
+    assert all(a.help for a in job.arguments)
+    assert len({a.name for a in job.arguments}) == len(job.arguments)
+
+
+@pytest.mark.parametrize("name", [j.name for j in JOBS.values() if not j.needs_run])
+def test_every_reference_is_resolved_to_a_plain_value(share, name):
+    plan = resolve(name, {})
+    for node in plan.nodes:
+        for key, value in node.parameters.items():
+            assert not isinstance(value, Ref), (node.name, key)
+            assert isinstance(value, (str, bool, int, float)), (node.name, key)
+
+
+def test_environment_is_never_chosen_by_the_graph():
+    """Domain and discovery range are the user's."""
+    from pathlib import Path
+
+    import resfit_bringup
+
+    for file in Path(resfit_bringup.__file__).parent.glob("*.py"):
+        code = re.sub(r'"""(?s:.*?)"""', "", file.read_text())
+        assert "ROS_DOMAIN_ID" not in code, file.name
+        assert "DISCOVERY_RANGE" not in code, file.name
+
+
+def test_arguments_reach_the_nodes(share):
+    plan = resolve("train", {"episodes": "12", "seed": "3", "clock": "realtime", "run_dir": "r"})
+    manager = parameters(plan, "episode_manager")
+    assert manager["episodes"] == 12
+    assert manager["seed"] == 3
+    assert manager["run_dir"] == str((share.parent / "r").resolve())
+    assert parameters(plan, "twin")["clock"] == "realtime"
+    assert parameters(plan, "base_policy")["robot_file"].endswith("/r/config/robot.yaml")
+    assert plan.sources["robot"].endswith("config/robot/vega_1.yaml")
+
+
+def test_warmup_comes_from_the_learning_settings_unless_given(share):
+    assert parameters(resolve("train", {}), "episode_manager")["warmup_episodes"] == 7
+    given = resolve("train", {"warmup_episodes": "2"})
+    assert parameters(given, "episode_manager")["warmup_episodes"] == 2
+
+
+def test_record_lets_the_expert_act_in_the_bases_place(share):
+    plan = resolve("record", {})
+    assert parameters(plan, "base_policy")["base"] == "resfit_sim.expert:ExpertBase"
+    assert parameters(plan, "episode_manager")["mode"] == "demo"
+    assert "learner" not in [n.name for n in plan.nodes]
+
+
+def test_latest_is_followed_to_the_run_itself(share):
+    run = share.parent / "runs" / "20260101_000000"
+    run.mkdir(parents=True)
+    (run.parent / "latest").symlink_to(run.name)
+    plan = resolve("train", {"run_dir": "runs/latest"})
+    assert plan.values["run_dir"] == str(run.resolve())
+
+
+@pytest.mark.parametrize(
+    ("job", "given", "parts"),
+    [
+        ("train", {"robot": "panda"}, ["'panda'", "config/robot", "vega_1"]),
+        ("train", {"task": "x/y.yaml"}, ["x/y.yaml", "does not exist"]),
+        ("train", {"base": "my.safetensors"}, ["my.safetensors", "base:="]),
+        ("train", {"demos": "nowhere"}, ["nowhere", "demos:="]),
+        ("train", {"train_config": "fast"}, ["'fast'", "config/train", "default"]),
+        ("fly", {}, ["'fly'", "train, evaluate, record"]),
+    ],
+)
+def test_bad_values_are_one_line_with_the_fix(share, job, given, parts):
+    with pytest.raises(UsageError) as error:
+        resolve(job, given)
+    assert "\n" not in str(error.value)
+    for part in parts:
+        assert part in str(error.value)
+
+
+def params_file(share, content):
+    file = share.parent / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return {"params_file": str(file)}
+
+
+def test_a_params_file_adds_to_the_nodes_it_names(share):
+    content = {
+        "/**": {"ros__parameters": {"x": 1}},
+        "/twin": {"ros__parameters": {"lockstep_timeout_s": 3.0}},
+    }
+    plan = resolve("train", params_file(share, content))
+    assert parameters(plan, "twin")["lockstep_timeout_s"] == 3.0
+    assert parameters(plan, "recorder")["x"] == 1
+    assert "lockstep_timeout_s" not in parameters(plan, "recorder")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ({"twinn": {"ros__parameters": {"a": 1}}}, "'twinn'"),
+        ({"twin": {"a": 1}}, "ros__parameters"),
+        ({"twin": {"ros__parameters": {"clock": "realtime"}}}, "clock:="),
+        (["a"], "node names"),
+    ],
+)
+def test_a_wrong_params_file_is_refused(share, content, part):
+    with pytest.raises(UsageError, match=re.escape(part)):
+        resolve("train", params_file(share, content))
+
+
+def test_parameter_files_keep_types(share, tmp_path):
+    plan = resolve("train", {"run_dir": "2024", "log_level": "warn"})
+    files = node_parameters.write(plan.nodes, tmp_path / "nodes")
+    for node in plan.nodes:
+        loaded = yaml.safe_load(files[node.name].read_text())
+        assert loaded == {node.name: {"ros__parameters": dict(node.parameters)}}
+
+
+def test_the_real_share_folder_is_found():
+    assert (paths.share() / "config" / "robot" / "vega_1.yaml").is_file()
+    assert (paths.share() / "launch" / "train.launch.py").is_file()

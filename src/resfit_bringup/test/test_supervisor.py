@@ -1,0 +1,223 @@
+"""The supervisor with tiny fake nodes: restart, required death, clean stop, nothing left.
+
+Times are limits, never measured to be short: every wait ends as soon as its event is there.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("honcho", reason="honcho is not installed ('make setup' installs it)")
+
+from resfit_bringup.processes import Command
+from resfit_bringup.rules import Limits
+from resfit_bringup.supervisor import Supervisor
+
+SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
+STUBBORN = (
+    "import signal, time\n"
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+) + SLEEP
+WITH_CHILD = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {!r}])\n".format(
+    "import time; time.sleep(600)"
+)
+QUICK = Limits(terminate_after_s=0.3, kill_after_s=0.6, backoff_s=0.05)
+
+
+class Listener:
+    """Remembers all and acts on a line or event."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.events: list[tuple[str, str]] = []
+        self.on_line: dict[str, list] = {}
+
+    def line(self, name: str, text: str) -> None:
+        self.lines.append((name, text))
+        for action in self.on_line.get(text, []):
+            action()
+
+    def event(self, name: str, text: str) -> None:
+        self.events.append((name, text))
+
+    def tick(self) -> None:
+        """Nothing to do."""
+
+
+def node(tmp_path: Path, name: str, code: str, required: bool = False) -> Command:
+    """Write a fake node whose process can be found by its unique path."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(code)
+    return Command(name, [sys.executable, "-u", str(path)], required)
+
+
+def supervise(tmp_path, commands, listener=None, finisher="manager", limits=QUICK):
+    supervisor = Supervisor(commands, tmp_path / "logs", listener or Listener(), finisher, limits)
+    # A hung test would hang the whole suite: the watchdog ends the run instead.
+    watchdog = threading.Timer(30, os.kill, (os.getpid(), signal.SIGTERM))
+    watchdog.start()
+    try:
+        return supervisor.run()
+    finally:
+        watchdog.cancel()
+        assert left(tmp_path) == []
+
+
+def left(tmp_path: Path) -> list[str]:
+    """Return command lines of processes of this test that still run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if any(str(tmp_path) in w for w in words) and int(entry.parent.name) != os.getpid():
+            found.append(" ".join(words))
+    return found
+
+
+def test_the_finisher_ends_the_run_and_all_others(tmp_path):
+    commands = [node(tmp_path, "a", SLEEP), node(tmp_path, "manager", "print('done')\n")]
+    outcome = supervise(tmp_path, commands)
+    assert (outcome.code, outcome.reason) == (0, "finished")
+
+
+def test_a_required_node_ends_the_run_with_its_last_line(tmp_path):
+    dying = "import sys\nprint('starting')\nsys.exit('no answer to stamp 3.05')\n"
+    commands = [node(tmp_path, "a", SLEEP), node(tmp_path, "twin", dying, required=True)]
+    outcome = supervise(tmp_path, commands)
+    assert outcome.code == 1
+    assert outcome.reason == "twin ended with exit code 1: no answer to stamp 3.05"
+    assert "no answer" in (tmp_path / "logs" / "twin.log").read_text()
+
+
+def test_another_node_is_started_again_and_the_run_goes_on(tmp_path):
+    mark = tmp_path / "mark"
+    code = f"""
+import pathlib, sys, time
+mark = pathlib.Path({str(mark)!r})
+if mark.exists():
+    print('second life', flush=True)
+    time.sleep(600)
+mark.touch()
+sys.exit(5)
+"""
+    manager = f"""
+import pathlib, time
+log = pathlib.Path({str(tmp_path / "logs" / "learner.log")!r})
+while 'second life' not in log.read_text():
+    time.sleep(0.02)
+"""
+    listener = Listener()
+    commands = [node(tmp_path, "learner", code), node(tmp_path, "manager", manager)]
+    outcome = supervise(tmp_path, commands, listener)
+    assert outcome.code == 0
+    assert [n for n, _ in listener.events if n == "learner"] == ["learner"]
+    assert "exit code 5" in dict(listener.events)["learner"]
+    assert "--- start 2 ---" in (tmp_path / "logs" / "learner.log").read_text()
+
+
+def test_a_node_that_keeps_dying_ends_the_run(tmp_path):
+    limits = Limits(0.3, 0.6, restarts=2, backoff_s=0.01)
+    commands = [
+        node(tmp_path, "learner", "raise SystemExit('bang')\n"),
+        node(tmp_path, "b", SLEEP),
+    ]
+    outcome = supervise(tmp_path, commands, limits=limits)
+    assert outcome.code == 1
+    assert "bang" in outcome.reason
+    assert "given up" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_stops_all_even_the_stubborn_and_their_children(tmp_path, number, code):
+    listener = Listener()
+    listener.on_line["up"] = [lambda: os.kill(os.getpid(), number)]
+    commands = [
+        node(tmp_path, "a", WITH_CHILD + SLEEP),
+        node(tmp_path, "twin", STUBBORN, required=True),
+    ]
+    # Only the first "up" asks to stop: a second signal would kill at once.
+    listener.on_line["up"].append(listener.on_line.clear)
+    outcome = supervise(tmp_path, commands, listener)
+    assert outcome.code == code
+    assert signal.getsignal(number) in (
+        signal.SIG_DFL, signal.default_int_handler, signal.SIG_IGN,
+    )  # fmt: skip
+
+
+def test_a_doubled_ctrl_c_still_lets_the_nodes_save(tmp_path):
+    """`timeout -s INT` signals the process and its group: that killed the learner unsaved."""
+    code = (
+        "import pathlib, time\n"
+        "try:\n    print('up', flush=True)\n    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n"
+        "    time.sleep(0.5)\n"
+        f"    pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    )
+    listener = Listener()
+    listener.on_line["up"] = [lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]]
+    patient = Limits(terminate_after_s=20.0, kill_after_s=25.0)
+    assert supervise(tmp_path, [node(tmp_path, "a", code)], listener, limits=patient).code == 130
+    assert (tmp_path / "saved").exists()
+
+
+def test_what_a_dead_node_leaves_running_is_ended(tmp_path):
+    """A grandchild that holds the output open must not hide the death of its parent."""
+    child = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, {str(tmp_path / 'g.py')!r}])\n"
+    )
+    (tmp_path / "g.py").write_text(SLEEP)
+    commands = [node(tmp_path, "twin", child + "sys.exit(4)\n", required=True)]
+    outcome = supervise(tmp_path, commands)
+    assert outcome.reason.startswith("twin ended with exit code 4")
+
+
+def test_a_program_that_cannot_start_is_said(tmp_path):
+    program = tmp_path / "missing"
+    program.write_text("#!/nowhere/python\n")
+    program.chmod(0o755)
+    outcome = supervise(tmp_path, [Command("twin", [str(program)], required=True)])
+    assert outcome.code == 1
+    assert str(program) in outcome.reason
+
+
+def test_kill_9_of_the_front_end_ends_the_nodes_too(tmp_path):
+    """Where setpriv is there; elsewhere the nodes' own time-outs have to do."""
+    from resfit_bringup import processes
+
+    if processes._setpriv() is None:
+        pytest.skip("setpriv (util-linux) is not installed")
+    node(tmp_path, "twin", SLEEP)
+    front = tmp_path / "front.py"
+    front.write_text(
+        "import pathlib, sys\n"
+        "from resfit_bringup.processes import Command\n"
+        "from resfit_bringup.supervisor import Supervisor\n"
+        "class L:\n"
+        "    def line(self, name, text): print(text, flush=True)\n"
+        "    def event(self, name, text): pass\n"
+        "    def tick(self): pass\n"
+        f"c = Command('twin', [sys.executable, {str(tmp_path / 'twin.py')!r}], True)\n"
+        f"Supervisor([c], pathlib.Path({str(tmp_path)!r}), L()).run()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(front)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout.readline() == b"up\n"
+        process.kill()
+    deadline = time.monotonic() + 10
+    while left(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left(tmp_path) == []

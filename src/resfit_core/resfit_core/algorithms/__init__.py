@@ -1,0 +1,1 @@
+"""Training configuration and update rules. Imports nothing."""

@@ -1,0 +1,249 @@
+"""ResFiT's update rule (Ankile et al. 2025, arXiv 2509.19301), readable from top to bottom.
+
+    y = sum_{i<k} gamma^i r_i + gamma^k min_{2 random of 10} Q'(s', a')
+    a' = clip(a_base' + scale * tanh(pi(s', a_base')) + clipped noise)
+    critic: mean over heads and batch of (Q_i(s, a) - y)^2
+    actor:  - mean over heads and batch of Q_i(s, combine(a_base, pi(s, a_base)))
+
+Metrics come back as tensors: reading one is the caller's decision, so that no update waits for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resfit_core.algorithms.config import TrainConfig
+from resfit_core.data.replay import Windows
+from resfit_core.nets.actor import ResidualActor
+from resfit_core.nets.combine import combine
+from resfit_core.nets.critic import EnsembleCritic
+from resfit_core.nets.normaliser import Normaliser
+from resfit_core.nets.views import RawView, View
+
+Metrics = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """`Windows` as tensors, observations as actor and critic see them (`nets/views.py`)."""
+
+    actor_observation: Tensor
+    critic_observation: Tensor
+    anchor: Tensor
+    base_action: Tensor
+    chunk_phase: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_actor_observation: Tensor
+    next_critic_observation: Tensor
+    next_anchor: Tensor
+    next_base_action: Tensor
+    next_chunk_phase: Tensor
+    demos: int
+
+
+class ResFiT:
+    """Networks, optimisers and the two updates. Not thread-safe."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        obs_dim: int,
+        act_dim: int,
+        scale: np.ndarray,
+        view: View | None = None,
+    ) -> None:
+        """Build everything from the configuration's seed.
+
+        Args:
+            config: the settings.
+            obs_dim: length of the observation.
+            act_dim: number of joints.
+            scale: reach of the residual per joint. Shape (act_dim,).
+            view: what actor and critic see; None: the vectors as they are.
+        """
+        self.config = config
+        self.view = view or RawView(obs_dim, act_dim)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.scale = torch.from_numpy(np.broadcast_to(scale, act_dim).astype(np.float32))
+        self.normaliser = Normaliser(
+            obs_dim, config.observation_std_floor, config.observation_clip
+        )
+        self.actor = ResidualActor(
+            self.view.actor_obs_dim,
+            act_dim,
+            config.actor_width,
+            layer_norm=config.layer_norm,
+            generator=self.generator,
+        )
+        self.critic = EnsembleCritic(
+            self.view.critic_obs_dim,
+            self.view.critic_act_dim,
+            config.critic_width,
+            config.heads,
+            layer_norm=config.layer_norm,
+            output_init=config.critic_output_init,
+            matmul_dtype=getattr(torch, config.matmul_dtype),
+            generator=self.generator,
+        )
+        self.target_critic = _frozen_copy(self.critic)
+        self.target_actor = _frozen_copy(self.actor)
+        self.critic_optimizer = _adamw(self.critic.parameters(), config.critic_lr, config)
+        self.actor_optimizer = _adamw(self.actor.parameters(), config.actor_lr, config)
+        self.critic_updates = 0
+        self.actor_updates = 0
+
+    @torch.no_grad()
+    def batch(self, windows: Windows) -> Batch:
+        """Turn a sampled batch into tensors, as actor and critic see it, once for all uses."""
+        tensors = {
+            name: torch.from_numpy(value)
+            for name, value in vars(windows).items()
+            if isinstance(value, np.ndarray)
+        }
+        for when in ("", "next_"):
+            raw = tensors.pop(f"{when}observation")
+            z = self.normaliser(raw)
+            base = tensors[f"{when}base_action"]
+            tensors[f"{when}actor_observation"] = self.view.actor_observation(z, raw, base)
+            tensors[f"{when}critic_observation"] = self.view.critic_observation(z, raw)
+            tensors[f"{when}anchor"] = self.view.anchor(raw)
+        return Batch(**tensors, demos=windows.demos)
+
+    def update(self, windows: Windows) -> Metrics:
+        """Do one critic update and, when it is due, one actor update.
+
+        The actor stays off during the first `critic_warmup_updates`.
+        """
+        batch = self.batch(windows)
+        metrics = self.update_critic(batch)
+        after_warmup = self.critic_updates - self.config.critic_warmup_updates
+        if after_warmup > 0 and after_warmup % self.config.actor_every == 0:
+            metrics |= self.update_actor(batch)
+        return metrics
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Move every head towards the target, and the target networks towards them."""
+        target = self.target(batch)
+        seen = self.view.critic_action(batch.anchor, batch.action)
+        q = self.critic(batch.critic_observation, batch.chunk_phase, seen)
+        error = q - target
+        # Mean of the squares, per head: (mean over heads of |error|)^2 would let one head's error
+        # hide behind the others' (METHOD, "stumbled over").
+        loss = error.square().mean()
+        parameters = self._parameters(self.critic)
+        norm = self._step(self.critic_optimizer, parameters, loss)
+        self.critic_updates += 1
+        self.soft_update_targets()
+        return {
+            "critic_loss": loss.detach(),
+            "q_mean": q.detach().mean(),
+            "target_mean": target.mean(),
+            "critic_grad_norm": norm,
+        }
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        """Return y. Shape (batch,). Only the randomly chosen target heads are computed."""
+        config = self.config
+        chosen = torch.randperm(config.heads, generator=self.generator)[: config.target_heads]
+        actor = self.target_actor if config.target_actor else self.actor
+        residual = actor(
+            batch.next_actor_observation, batch.next_base_action, batch.next_chunk_phase
+        )
+        noise = torch.randn(residual.shape, generator=self.generator)
+        noise = noise.mul_(config.target_noise_std)
+        noise = noise.clamp_(-config.target_noise_clip, config.target_noise_clip).mul_(self.scale)
+        action = combine(batch.next_base_action, residual, self.scale, noise)
+        seen = self.view.critic_action(batch.next_anchor, action)
+        q = self.target_critic(
+            batch.next_critic_observation, batch.next_chunk_phase, seen, heads=chosen
+        )
+        target = torch.addcmul(batch.reward, batch.discount, q.amin(0))
+        return target.clamp_(0.0, 1.0) if config.target_clip else target
+
+    def update_actor(self, batch: Batch) -> Metrics:
+        """Ascend the mean of all heads, without noise; the critic's gradients stay untouched."""
+        residual = self.actor(batch.actor_observation, batch.base_action, batch.chunk_phase)
+        action = combine(batch.base_action, residual, self.scale)
+        seen = self.view.critic_action(batch.anchor, action)
+        q = self.critic(batch.critic_observation, batch.chunk_phase, seen, frozen=True).mean(0)
+        loss = -q.mean()
+        size = torch.tanh(residual).square().mean()
+        metrics = {"actor_q": -loss.detach(), "residual_size": size.detach()}
+        weight = self.config.actor_bc(self.actor_updates)
+        if weight > 0.0 and batch.demos:
+            pull = self._demo_pull(batch, action, q.detach())
+            loss = loss + weight * pull
+            metrics["actor_bc"] = pull.detach()
+        if self.config.actor_base_weight > 0.0:
+            loss = loss + self.config.actor_base_weight * size
+        metrics["actor_loss"] = loss.detach()
+        metrics["actor_grad_norm"] = self._step(
+            self.actor_optimizer, self._parameters(self.actor), loss
+        )
+        self.actor_updates += 1
+        return metrics
+
+    def _demo_pull(self, batch: Batch, action: Tensor, q: Tensor) -> Tensor:
+        """Return the mean squared distance to the demo action, in units of the scale.
+
+        The demo action is first brought within the residual's reach: what cannot be reached must
+        not drive tanh into saturation. Joints of scale 0 do not count.
+        """
+        n, live = batch.demos, self.scale > 0
+        base, demo = batch.base_action[:n], batch.action[:n]
+        reachable = (demo - base).clamp(-self.scale, self.scale) + base
+        error = ((action[:n] - reachable)[:, live] / self.scale[live]).square().mean(1)
+        if self.config.actor_bc_q_filter:
+            with torch.no_grad():
+                seen = self.view.critic_action(batch.anchor[:n], demo)
+                q_demo = self.critic(
+                    batch.critic_observation[:n], batch.chunk_phase[:n], seen
+                ).mean(0)
+                error = error * (q_demo > q[:n])
+        return error.mean()
+
+    @torch.no_grad()
+    def soft_update_targets(self) -> None:
+        """Move the target networks by `tau`."""
+        pairs = [(self.target_critic, self.critic)]
+        if self.config.target_actor:
+            pairs.append((self.target_actor, self.actor))
+        for slow, fast in pairs:
+            torch._foreach_lerp_(self._parameters(slow), self._parameters(fast), self.config.tau)
+
+    def _parameters(self, net: torch.nn.Module) -> list[Tensor]:
+        return list(net.parameters())
+
+    def _step(
+        self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor
+    ) -> Tensor:
+        """Take one clipped step on these parameters alone; return the gradient's norm.
+
+        `autograd.grad` computes gradients for these parameters and no others, so the actor's
+        update costs no critic weight gradients.
+        """
+        gradients = torch.autograd.grad(loss, parameters)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.config.grad_clip > 0:
+            torch._foreach_mul_(gradients, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        return norm
+
+
+def _frozen_copy(net: torch.nn.Module) -> torch.nn.Module:
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+def _adamw(parameters: Iterable[Tensor], lr: float, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=config.weight_decay, fused=True)

@@ -1,0 +1,1 @@
+"""The frozen base policy: protocol, loaders, training, relabelling. Imports nothing."""

@@ -1,0 +1,1 @@
+"""Rules of the control path: combine, observe, filter, episodes. numpy only."""

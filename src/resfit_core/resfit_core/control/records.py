@@ -1,0 +1,128 @@
+"""The graph's messages as plain records: what classes that decide are fed with and answer.
+
+Field names and meaning are those of `resfit_interfaces`; stamps are whole nanoseconds, vectors are
+numpy arrays. `resfit_ros.conversions` turns messages into these and back. Needs numpy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+
+class Phase(IntEnum):
+    """`EpisodeState.phase`."""
+
+    IDLE = 0
+    RESETTING = 1
+    READY = 2
+    RUNNING = 3
+    ENDED = 4
+    PAUSED = 5
+    FINISHED = 6
+
+
+class Mode(IntEnum):
+    """`EpisodeState.mode`; the numbers are those of `resfit_core.data.episode`."""
+
+    WARMUP = 0
+    TRAIN = 1
+    EVALUATE = 2
+    DEMO = 3
+
+
+class EndedBy(IntEnum):
+    """`EpisodeState.ended_by`."""
+
+    NONE = 0
+    SUCCESS = 1
+    FAILURE = 2
+    TIMEOUT = 3
+    ABORTED = 4
+
+
+class Source(IntEnum):
+    """`ExecutedCommand.source`."""
+
+    POLICY = 0
+    TELEOP = 1
+    HOLD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeState:
+    """State of the run and of the open episode; see `EpisodeState.msg`."""
+
+    phase: int
+    episode: int = 0
+    mode: int = Mode.TRAIN
+    run_id: str = ""
+    seed: int = 0
+    use_residual: bool = True
+    required_weights_version: int = 0
+    start_ns: int = 0
+    end_ns: int = 0
+    ended_by: int = EndedBy.NONE
+    credited_step: int = -1
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    revision: int = 0
+    reason: str = ""
+    episodes_planned: int = 0
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStep:
+    """One observation and the base's answer; see `PolicyStep.msg`.
+
+    `observation` float32 (obs_dim,), `base_action` float32 (action_dim,), `images` uint8
+    (size, size, 3) each, in the contract's camera order.
+    """
+
+    stamp_ns: int
+    episode: int
+    step: int
+    is_first: bool
+    is_last: bool
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: float
+    contract_sha256: str
+    base_sha256: str
+    images: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tick as the residual saw and proposed it; see `Step.msg`. `action`: empty if last."""
+
+    stamp_ns: int
+    episode: int
+    step: int
+    is_first: bool
+    is_last: bool
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: float
+    action: np.ndarray
+    weights_version: int
+    explored: bool
+    contract_sha256: str
+    base_sha256: str
+    images: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedCommand:
+    """The driver's answer to one tick; see `ExecutedCommand.msg`."""
+
+    stamp_ns: int
+    source: int
+    action_rad: np.ndarray
+    action_norm: np.ndarray
+    altered: bool = False
+    reasons: int = 0

@@ -1,0 +1,182 @@
+"""When the residual acts, with which weights, and which of its steps are kept for the recorder.
+
+The protocol is docs/architecture.md. Needs numpy only: the policy itself comes through a protocol.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from resfit_core.control.records import EpisodeState, Mode, Phase
+
+_Step = TypeVar("_Step")
+_EMPTY = np.zeros(0, np.float32)
+
+
+class Residual(Protocol):
+    """The part of `resfit_core.residual.ResidualPolicy` that is needed here."""
+
+    version: int
+
+    def load(self, data: bytes, sha256: str | None = None) -> int:
+        """Take weights or raise; on error the old ones stay."""
+
+    def begin_episode(self, seed: int, mode: int, use_residual: bool = True) -> None:
+        """Start the noise anew."""
+
+    def act(
+        self, observation: np.ndarray, base_action: np.ndarray, chunk_phase: float
+    ) -> tuple[np.ndarray, bool]:
+        """Return the proposal and whether noise was added."""
+
+
+class Tick(Protocol):
+    """What is needed of a PolicyStep; a plain record or a cheap view on the message."""
+
+    stamp_ns: int
+    episode: int
+    is_last: bool
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: float
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights as they came: bytes, announced hash (None: not announced) and version."""
+
+    data: bytes
+    sha256: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """The answer to one tick. `action`: (action_dim,) normalised; empty for the last tick."""
+
+    tick: Tick
+    action: np.ndarray
+    weights_version: int
+    explored: bool
+
+
+class ResidualTick:
+    """Turns ticks, states and weights into proposals. Not thread-safe.
+
+    - New weights wait while an episode runs and are applied before the next one's first tick.
+    - The first tick waits for RUNNING of its episode and for the weights that RUNNING requires.
+    - A stamp that was answered gets the same answer again and never acts twice.
+    """
+
+    def __init__(self, policy: Residual, on_refused: Callable[[str], None]) -> None:
+        """Start without weights; the base acts alone until some come.
+
+        Args:
+            policy: Acts.
+            on_refused: Told why weights were refused; the running ones stay.
+        """
+        self._policy, self._on_refused = policy, on_refused
+        self._state: EpisodeState | None = None
+        self._begun = 0  # number of the episode whose first tick was answered
+        self._last: Proposal | None = None
+        self._pending: Tick | None = None
+        self._weights: Weights | None = None
+
+    @property
+    def waits_for_version(self) -> int:
+        """Version of the weights that a tick waits for; 0: none."""
+        state = self._state
+        if self._pending is None or state is None or state.phase != Phase.RUNNING:
+            return 0
+        missing = state.required_weights_version > self._policy.version
+        return state.required_weights_version if missing else 0
+
+    def on_state(self, state: EpisodeState) -> Proposal | None:
+        """Take a new episode state; return the answer to a tick that waited for it."""
+        self._state = state
+        self._apply()
+        return self._take_pending()
+
+    def on_weights(self, weights: Weights) -> Proposal | None:
+        """Take new weights, applied at once or before the next episode; answer who waited."""
+        self._weights = weights
+        self._apply()
+        return self._take_pending()
+
+    def on_tick(self, tick: Tick) -> Proposal | None:
+        """Take a tick; return the answer, or None where it must wait or is too old."""
+        last = self._last
+        if last is not None and tick.stamp_ns <= last.tick.stamp_ns:
+            return last if tick.stamp_ns == last.tick.stamp_ns else None
+        if tick.is_last:
+            # Nothing executes it: it needs no weights and may come after its episode's end.
+            return self._say(Proposal(tick, _EMPTY, self._policy.version, False))
+        state = self._state
+        if state is None or state.phase != Phase.RUNNING or state.episode != tick.episode:
+            ended = state is not None and (
+                tick.episode < state.episode
+                or (tick.episode == state.episode and state.phase == Phase.ENDED)
+            )
+            self._pending = None if ended else tick
+            return None
+        if self._begun != tick.episode:
+            self._apply()
+            if self._policy.version < state.required_weights_version:
+                self._pending = tick
+                return None
+            self._policy.begin_episode(state.seed, state.mode, state.use_residual)
+            self._begun = tick.episode
+        action, explored = self._policy.act(tick.observation, tick.base_action, tick.chunk_phase)
+        # In warm-up and base evaluation no weights act, whatever is loaded.
+        version = self._policy.version if _residual_acts(state) else 0
+        return self._say(Proposal(tick, action, version, explored))
+
+    def _say(self, proposal: Proposal) -> Proposal:
+        self._last, self._pending = proposal, None
+        return proposal
+
+    def _take_pending(self) -> Proposal | None:
+        pending, self._pending = self._pending, None
+        return None if pending is None else self.on_tick(pending)
+
+    def _apply(self) -> None:
+        running = self._state is not None and self._state.phase == Phase.RUNNING
+        if self._weights is None or (running and self._begun == self._state.episode):
+            return
+        weights, self._weights = self._weights, None
+        if weights.version == self._policy.version:
+            return
+        try:
+            self._policy.load(weights.data, weights.sha256)
+        except ValueError as error:
+            self._on_refused(str(error))
+
+
+def _residual_acts(state: EpisodeState) -> bool:
+    return state.use_residual and state.mode in (Mode.TRAIN, Mode.EVALUATE)
+
+
+class StepKeeper(Generic[_Step]):
+    """Keeps the steps of the last episodes, for a recorder that missed some."""
+
+    def __init__(self, episodes: int = 3) -> None:
+        """Keep so many episodes."""
+        self._episodes = episodes
+        self._kept: OrderedDict[int, dict[int, _Step]] = OrderedDict()
+
+    def keep(self, episode: int, step: int, item: _Step) -> None:
+        """Keep one step; the oldest episode goes when there are too many."""
+        self._kept.setdefault(episode, {})[step] = item
+        while len(self._kept) > self._episodes:
+            self._kept.popitem(last=False)
+
+    def find(self, episode: int, steps: Sequence[int] = ()) -> list[_Step]:
+        """Return those of `steps` that are kept, in order; of none given: all."""
+        kept = self._kept.get(episode, {})
+        wanted = sorted(steps) if len(steps) else sorted(kept)
+        return [kept[number] for number in wanted if number in kept]

@@ -1,0 +1,98 @@
+"""What of a run is done and what is left: the plan's queue, the log, the episodes lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from resfit_core.control.episode_log import EpisodeLog
+from resfit_core.control.episode_parts import (
+    Ended,
+    EpisodeError,
+    finished_line,
+    slot_of,
+)
+from resfit_core.control.plan import Slot, remaining
+from resfit_core.control.records import EndedBy
+from resfit_core.run_log import EpisodeLine
+
+
+class RunBook:
+    """Keeps plan and log together, so that a slot is done if and only if the log says so.
+
+    Attributes:
+        planned: Slots of the whole run.
+        number: Newest episode number given out.
+        last_bag: Newest episode that left a bag; 0: none.
+        left_open: Episode that a crash left open; None: there is none.
+    """
+
+    def __init__(self, slots: Sequence[Slot], log: EpisodeLog, aborts_allowed: int) -> None:
+        """Take off the plan what the log holds already."""
+        self._log, self._aborts_allowed = log, aborts_allowed
+        self._aborted_in_a_row = 0
+        self._queue = deque(remaining(slots, [slot_of(x) for x in log.lines if x.counts]))
+        self.planned = len(slots)
+        self.number = max((x.episode for x in log.lines), default=0)
+        self.last_bag = max((x.episode for x in log.lines if x.steps), default=0)
+        self.left_open = log.open_episode
+        if self.left_open is not None:
+            self.number = max(self.number, self.left_open.episode)
+            self._take_out(slot_of(self.left_open))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left."""
+        return not self._queue
+
+    def take(self) -> Slot:
+        """Return the next slot under a new number."""
+        self.number += 1
+        return self._queue.popleft()
+
+    def give_back(self, slot: Slot) -> None:
+        """Take back a slot whose episode never ran: its number is free again."""
+        self.number -= 1
+        self._queue.appendleft(slot)
+
+    def begin(self, line: EpisodeLine) -> None:
+        """Note that the episode runs: from now on its number is taken."""
+        self._log.begin(line)
+
+    def file(self, ended: Ended, *, lost: bool) -> None:
+        """Write a closed episode down; an aborted one will be run again.
+
+        Args:
+            ended: The episode.
+            lost: It was aborted, and not because a person wished so.
+
+        Raises:
+            EpisodeError: Too many were lost in a row.
+        """
+        self._log.append(finished_line(ended))
+        if ended.state.ended_by == EndedBy.ABORTED:
+            self._queue.appendleft(ended.slot)
+        self._aborted_in_a_row = self._aborted_in_a_row + 1 if lost else 0
+        if self._aborted_in_a_row >= self._aborts_allowed:
+            raise EpisodeError(
+                f"{self._aborted_in_a_row} episodes in a row were aborted, the last one: "
+                f"{ended.state.reason}; mend that, then go on with run_dir:="
+            )
+
+    def refile(self, ended: Ended, *, counted: bool) -> None:
+        """Write a corrected verdict down.
+
+        Args:
+            ended: The episode as it counts now.
+            counted: It counted before.
+        """
+        self._log.append(finished_line(ended))
+        counts = ended.state.ended_by != EndedBy.ABORTED
+        if counted and not counts:
+            self._queue.appendleft(ended.slot)
+        elif counts and not counted:
+            self._take_out(ended.slot)
+
+    def _take_out(self, slot: Slot) -> None:
+        if slot in self._queue:
+            self._queue.remove(slot)

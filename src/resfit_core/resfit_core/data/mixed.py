@@ -1,0 +1,102 @@
+"""Two replay buffers sampled in fixed shares: demonstrations and what the robot did itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from resfit_core.data.episode import EVALUATE, Episode
+from resfit_core.data.replay import ReplayBuffer, ReplayError, Windows
+
+
+class MixedReplay:
+    """Half demos, half online (METHOD, recipe 5), with its own random generator. Not thread-safe.
+
+    While one side is empty the other fills the whole batch.
+    """
+
+    def __init__(
+        self,
+        demos: ReplayBuffer,
+        online: ReplayBuffer,
+        *,
+        n_step: int,
+        gamma: float,
+        demo_fraction: float,
+        successes_to_demos: bool = False,
+        per_episode: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Join two buffers.
+
+        Args:
+            demos: the demo half.
+            online: the online half.
+            n_step: longest window, steps.
+            gamma: discount per step.
+            demo_fraction: share of each batch from the demo half, [0, 1].
+            successes_to_demos: online successes join the demo half too (and stay online).
+            per_episode: demos are drawn episode by episode instead of step by step.
+            seed: of the sampling.
+        """
+        self.demos, self.online = demos, online
+        self.n_step, self.gamma, self.demo_fraction = n_step, gamma, demo_fraction
+        self._successes_to_demos, self._per_episode = successes_to_demos, per_episode
+        self.rng = np.random.default_rng([seed, 1])
+
+    def add_demo(self, episode: Episode) -> bool:
+        """Store a demonstration; False when that revision is already held."""
+        return self.demos.add(episode)
+
+    def add(self, episode: Episode) -> bool:
+        """Store an online episode; False when that revision is already held.
+
+        A verdict corrected from success to failure takes the episode out of the demo half again.
+        """
+        if episode.mode == EVALUATE:
+            raise ReplayError(
+                f"episode {episode.episode} is an evaluation; training must never see it"
+            )
+        if not self.online.add(episode):
+            return False
+        if self._successes_to_demos and episode.success:
+            self.demos.add(episode)
+        else:
+            self.demos.remove(episode.key)
+        return True
+
+    def sample(self, batch_size: int) -> Windows:
+        """Return a batch; its first `demos` samples come from the demo half."""
+        wanted = round(batch_size * self.demo_fraction)
+        if not len(self.demos):
+            wanted = 0
+        elif not len(self.online):
+            wanted = batch_size
+        parts = []
+        if wanted:
+            index = self.demos.draw(self.rng, wanted, self._per_episode)
+            parts.append(self.demos.windows(index, self.n_step, self.gamma))
+        if wanted < batch_size:
+            index = self.online.draw(self.rng, batch_size - wanted)
+            parts.append(self.online.windows(index, self.n_step, self.gamma))
+        return parts[0] if len(parts) == 1 and not wanted else _join(parts, wanted)
+
+    def sha256(self) -> str:
+        """Hash the content of both halves, 64 hex digits each, joined by a colon."""
+        return f"{self.demos.sha256()}:{self.online.sha256()}"
+
+
+def _join(parts: list[Windows], demos: int) -> Windows:
+    if len(parts) == 1:
+        return dataclasses.replace(parts[0], demos=demos)
+    first, second = parts
+    arrays = {
+        field.name: np.concatenate((getattr(first, field.name), getattr(second, field.name)))
+        for field in dataclasses.fields(Windows)
+        if field.name not in ("demos", "images", "next_images")
+    }
+    for name in ("images", "next_images"):
+        pairs = getattr(first, name), getattr(second, name)
+        arrays[name] = {camera: np.concatenate([p[camera] for p in pairs]) for camera in pairs[0]}
+    return Windows(**arrays, demos=demos)

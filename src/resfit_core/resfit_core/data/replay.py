@@ -1,0 +1,296 @@
+"""Replay buffers: every observation stored once, n-step windows cut when they are sampled.
+
+An episode of T steps takes T + 1 rows of one float32 ring; the next observation is found by index.
+Windows are cut at sampling time and never leave their episode, so `n_step` can change without
+rewriting data, and a window cannot leak across a reset (METHOD, "stumbled over").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from resfit_core.data.episode import Episode
+
+_Key = tuple[bool, int]
+
+
+class ReplayError(ValueError):
+    """An episode that does not fit this buffer, or a buffer that cannot be sampled."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """A sampled batch of n-step windows, as numpy arrays. B is the batch size.
+
+    Attributes:
+        observation: (B, obs_dim), contract units; likewise `next_observation`.
+        base_action: (B, act_dim), normalised; likewise `next_base_action`.
+        chunk_phase: (B, 1); likewise `next_chunk_phase`.
+        action: (B, act_dim), executed, normalised.
+        reward: (B,), sum over the window of gamma^i r.
+        discount: (B,), gamma^k with k the window's real length; 0 where it ends in `terminated`.
+        demos: number of leading samples that come from the demo half.
+        images, next_images: camera to uint8 (B, H, W, 3); empty for state observations.
+    """
+
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    next_observation: np.ndarray
+    next_base_action: np.ndarray
+    next_chunk_phase: np.ndarray
+    demos: int = 0
+    images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    next_images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class _Segment:
+    """Rows of one stored episode; `key` is None once the episode was taken out."""
+
+    key: _Key | None
+    start: int
+    rows: int
+    meta: dict[str, Any]
+    sha256: str
+
+
+class ReplayBuffer:
+    """A ring of whole episodes; the oldest are dropped when room is needed. Not thread-safe."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        capacity: int,
+        image_shapes: Mapping[str, tuple[int, int, int]] | None = None,
+    ) -> None:
+        """Preallocate.
+
+        Args:
+            obs_dim: length of the observation.
+            act_dim: number of joints.
+            capacity: rows (steps plus one per episode).
+            image_shapes: camera to (H, W, 3), uint8; none for state observations.
+        """
+        self.obs_dim, self.act_dim, self.capacity = obs_dim, act_dim, capacity
+        obs, act = obs_dim, act_dim
+        # One matrix, so that a sample is one gather: observation | phase | base | action.
+        self._rows = np.zeros((capacity, obs + 1 + 2 * act), np.float32)
+        self._columns = (slice(0, obs), slice(obs, obs + 1), slice(obs + 1, obs + 1 + act))
+        self._action = slice(obs + 1 + act, obs + 1 + 2 * act)
+        self._reward = np.zeros(capacity, np.float32)
+        self._steps_left = np.zeros(capacity, np.int64)
+        self._terminated = np.zeros(capacity, np.bool_)
+        self._flags = np.zeros((capacity, 2), np.bool_)
+        shapes = image_shapes or {}
+        self._images = {c: np.zeros((capacity, *shapes[c]), np.uint8) for c in sorted(shapes)}
+        self._segments: list[_Segment] = []
+        self._index: dict[_Key, _Segment] = {}
+        self._head = 0
+        self._used = 0
+        self._starts = np.zeros(0, np.int64)
+        self._ends = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of steps that can be sampled."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __contains__(self, key: _Key) -> bool:
+        """Tell whether the episode is held, in any revision."""
+        return key in self._index
+
+    @property
+    def episodes(self) -> int:
+        """Number of episodes held."""
+        return len(self._index)
+
+    def revision(self, key: _Key) -> int:
+        """Return the revision held, or -1."""
+        return self._index[key].meta["revision"] if key in self._index else -1
+
+    def add(self, episode: Episode) -> bool:
+        """Store an episode, in place of a lower revision of it.
+
+        Returns:
+            False when the same or a higher revision is already held: nothing was done.
+
+        Raises:
+            ReplayError: the episode's shape is another, or it is longer than the buffer.
+        """
+        self._check(episode)
+        if self.revision(episode.key) >= episode.revision:
+            return False
+        rows = episode.steps + 1
+        held = self._index.get(episode.key)
+        if held is not None and rows <= held.rows:
+            self._write(held, episode)
+        else:
+            self.remove(episode.key)
+            while self._used + rows > self.capacity:
+                self._drop_oldest()
+            segment = _Segment(episode.key, self._head, rows, {}, "")
+            self._head = (self._head + rows) % self.capacity
+            self._used += rows
+            self._segments.append(segment)
+            self._index[episode.key] = segment
+            self._write(segment, episode)
+        self._reindex()
+        return True
+
+    def remove(self, key: _Key) -> bool:
+        """Take an episode out; its rows are reused when the ring comes round. False: not held."""
+        segment = self._index.pop(key, None)
+        if segment is None:
+            return False
+        segment.key = None
+        self._reindex()
+        return True
+
+    def clear(self) -> None:
+        """Take all episodes out."""
+        self._segments, self._index = [], {}
+        self._head = self._used = 0
+        self._reindex()
+
+    def get(self, key: _Key) -> Episode:
+        """Return a stored episode, equal to the one that was added."""
+        segment = self._index[key]
+        steps = segment.meta["steps"]
+        index = (segment.start + np.arange(steps + 1)) % self.capacity
+        rows, flags = self._rows[index], self._flags[index[:-1]]
+        obs, phase, base = (rows[:, columns] for columns in self._columns)
+        meta = {name: value for name, value in segment.meta.items() if name != "steps"}
+        return Episode(
+            observation=obs,
+            base_action=base,
+            chunk_phase=phase[:, 0],
+            action=rows[:-1, self._action],
+            reward=self._reward[index[:-1]],
+            intervention=flags[:, 0],
+            explored=flags[:, 1],
+            images={camera: ring[index] for camera, ring in self._images.items()},
+            **meta,
+        )
+
+    def entries(self) -> Iterator[tuple[_Key, str]]:
+        """Yield (key, sha256) of each episode, in the order that sampling counts them."""
+        for segment in self._segments:
+            if segment.key is not None:
+                yield segment.key, segment.sha256
+
+    def observations(self) -> np.ndarray:
+        """Return all observations that a step starts from, shape (steps, obs_dim)."""
+        return self._rows[self._locate(np.arange(len(self))), self._columns[0]]
+
+    def sha256(self) -> str:
+        """Hash the content: equal for the same episodes in the same order, wherever they lie."""
+        return hashlib.sha256("".join(sha for _, sha in self.entries()).encode()).hexdigest()
+
+    def draw(self, rng: np.random.Generator, size: int, per_episode: bool = False) -> np.ndarray:
+        """Draw ring positions of steps.
+
+        Args:
+            rng: source of randomness.
+            size: how many, with replacement.
+            per_episode: draw episodes with equal chance, then a step in each; otherwise steps
+                with equal chance.
+        """
+        if not len(self):
+            raise ReplayError("the replay buffer is empty; add an episode before sampling")
+        if not per_episode:
+            return self._locate(rng.integers(0, len(self), size))
+        which = rng.integers(0, len(self._starts), size)
+        length = np.diff(self._ends, prepend=0)[which]
+        return (self._starts[which] + (rng.random(size) * length).astype(np.int64)) % self.capacity
+
+    def windows(self, index: np.ndarray, n_step: int, gamma: float) -> Windows:
+        """Cut the n-step windows that begin at these ring positions."""
+        left = self._steps_left[index]
+        length = np.minimum(left, n_step)
+        ahead = np.arange(n_step)
+        rewards = self._reward[(index[:, None] + ahead) % self.capacity]
+        powers = np.power(gamma, np.arange(n_step + 1))
+        reward = np.where(ahead < length[:, None], rewards, 0.0) @ powers[:-1]
+        ends = self._terminated[index] & (length == left)
+        after = (index + length) % self.capacity
+        now, then = self._rows[index], self._rows[after]
+        obs, phase, base = self._columns
+        return Windows(
+            observation=now[:, obs],
+            base_action=now[:, base],
+            chunk_phase=now[:, phase],
+            action=now[:, self._action],
+            reward=reward.astype(np.float32),
+            discount=np.where(ends, 0.0, powers[length]).astype(np.float32),
+            next_observation=then[:, obs],
+            next_base_action=then[:, base],
+            next_chunk_phase=then[:, phase],
+            images={camera: ring[index] for camera, ring in self._images.items()},
+            next_images={camera: ring[after] for camera, ring in self._images.items()},
+        )
+
+    def _check(self, episode: Episode) -> None:
+        shapes = {camera: image.shape[1:] for camera, image in episode.images.items()}
+        held = {camera: ring.shape[1:] for camera, ring in self._images.items()}
+        got = (episode.observation.shape[1], episode.action.shape[1])
+        if got != (self.obs_dim, self.act_dim) or shapes != held:
+            raise ReplayError(
+                f"episode {episode.episode}: sizes {got} (observation, action), images {shapes}; "
+                f"this buffer holds {(self.obs_dim, self.act_dim)} with {held}; "
+                "use the contract the learner was started with"
+            )
+        if episode.steps + 1 > self.capacity:
+            raise ReplayError(
+                f"episode {episode.episode}: {episode.steps} steps, the buffer holds "
+                f"{self.capacity - 1}; raise replay_capacity"
+            )
+
+    def _write(self, segment: _Segment, episode: Episode) -> None:
+        steps = episode.steps
+        index = (segment.start + np.arange(steps + 1)) % self.capacity
+        rows = np.zeros((steps + 1, self._rows.shape[1]), np.float32)
+        obs, phase, base = self._columns
+        rows[:, obs], rows[:, phase] = episode.observation, episode.chunk_phase[:, None]
+        rows[:, base], rows[:-1, self._action] = episode.base_action, episode.action
+        self._rows[index] = rows
+        self._reward[index] = np.append(episode.reward, np.float32(0))
+        self._steps_left[index] = np.arange(steps, -1, -1)
+        self._terminated[index] = episode.terminated
+        self._flags[index[:-1], 0], self._flags[index[:-1], 1] = (
+            episode.intervention,
+            episode.explored,
+        )
+        for camera, ring in self._images.items():
+            ring[index] = episode.images[camera]
+        names = ("terminated", "truncated", "episode", "revision", "mode", "seed", "success")
+        names += ("contract_sha256", "base_sha256")
+        segment.meta = {name: getattr(episode, name) for name in names} | {"steps": steps}
+        segment.sha256 = episode.sha256
+
+    def _drop_oldest(self) -> None:
+        segment = self._segments.pop(0)
+        self._used -= segment.rows
+        if segment.key is not None:
+            del self._index[segment.key]
+
+    def _reindex(self) -> None:
+        live = [segment for segment in self._segments if segment.key is not None]
+        self._starts = np.array([segment.start for segment in live], np.int64)
+        self._ends = np.cumsum([segment.meta["steps"] for segment in live], dtype=np.int64)
+
+    def _locate(self, step: np.ndarray) -> np.ndarray:
+        """Turn the count of a step, over all episodes in order, into its ring position."""
+        if not len(step):
+            return np.zeros(0, np.int64)
+        which = np.searchsorted(self._ends, step, side="right")
+        before = np.concatenate(([0], self._ends[:-1]))[which]
+        return (self._starts[which] + step - before) % self.capacity

@@ -1,0 +1,314 @@
+"""The rollout behind every figure, and what the figures say.
+
+Base, residual, combine rule and safety filter are the classes that the nodes run, in the same
+order, so that a seed gives the same trajectory here and through the graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import multiprocessing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy.stats import binomtest
+
+from resfit_core.base.checkpoint import load_base
+from resfit_core.base.protocol import BasePolicy
+from resfit_core.contract import Contract, load_contract
+from resfit_core.control.observe import ObservationBuilder
+from resfit_core.control.safety import SafetyFilter
+from resfit_core.data.episode import EVALUATE
+
+
+class EvaluationError(ValueError):
+    """An evaluation that cannot be run; the text names value and fix."""
+
+
+class Sensors(Protocol):
+    """What a robot measures at one instant; see `resfit_sim.twin.Sensors`."""
+
+    joint_position: np.ndarray
+    joint_velocity: np.ndarray
+    wrench_left: np.ndarray
+    wrench_right: np.ndarray
+    object_poses: np.ndarray
+
+
+class Env(Protocol):
+    """A robot with a task and an oracle; `resfit_sim.twin.Twin` is one."""
+
+    def reset(self, seed: int) -> None:
+        """Start the scene of this seed."""
+
+    def step(self, target_rad: np.ndarray) -> None:
+        """Drive the joints towards the targets [rad] for one control period."""
+
+    def sensors(self) -> Sensors:
+        """Return the measurements now."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task was done at the last step."""
+
+
+class Residual(Protocol):
+    """The part of `resfit_core.residual.ResidualPolicy` that acts."""
+
+    def begin_episode(self, seed: int, mode: int, use_residual: bool = True) -> None:
+        """Start an episode."""
+
+    def act(
+        self,
+        observation: np.ndarray,
+        base_action: np.ndarray,
+        chunk_phase: float,
+        *,
+        explore: bool = True,
+    ) -> tuple[np.ndarray, bool]:
+        """Return the combined normalised action, and whether noise was added."""
+
+
+class SeedResult(NamedTuple):
+    """How one seed went."""
+
+    seed: int
+    success: bool
+    steps: int
+
+
+class Tick(NamedTuple):
+    """One step of a rollout, for recording and tests."""
+
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: float
+    action_norm: np.ndarray
+    action_rad: np.ndarray
+    reasons: int
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson interval of a success rate.
+
+    Raises:
+        EvaluationError: There was no trial.
+    """
+    if trials < 1:
+        raise EvaluationError(f"{trials} trials: an interval needs at least one")
+    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
+class Observer:
+    """Builds what a policy sees out of an env's sensors, as `base_policy` does out of messages."""
+
+    def __init__(self, contract: Contract) -> None:
+        """Take the layout."""
+        self._contract = contract
+        self._builder = ObservationBuilder(contract)
+
+    def observe(self, env: Env, sensors: Sensors) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the flat observation and the contract's images by camera, at full size."""
+        flat = self._builder.build(
+            sensors.joint_position,
+            sensors.joint_velocity,
+            np.stack([sensors.wrench_left, sensors.wrench_right]),
+            sensors.object_poses,
+        )
+        cameras = [self._contract.camera(name) for name in self._contract.images]
+        return flat, {c.name: env.render(c.name, c.width, c.height) for c in cameras}  # type: ignore[attr-defined]
+
+
+def rollout(
+    env: Env,
+    base: BasePolicy,
+    contract: Contract,
+    seed: int,
+    residual: Residual | None = None,
+    on_tick: Callable[[Tick], None] | None = None,
+) -> SeedResult:
+    """Play one evaluation episode, without noise, to success or the horizon.
+
+    Args:
+        env: Robot and oracle.
+        base: The frozen policy.
+        contract: Horizon, limits, layout.
+        seed: Of the scene.
+        residual: Acts on top of the base; None: the base alone.
+        on_tick: Called after every step.
+    """
+    observer, safety = Observer(contract), SafetyFilter(contract)
+    env.reset(seed)
+    sensors = env.sensors()
+    safety.reset(sensors.joint_position)
+    base.reset(seed)
+    if residual is not None:
+        residual.begin_episode(seed, EVALUATE, use_residual=True)
+    for step in range(1, contract.horizon_steps + 1):
+        observation, images = observer.observe(env, sensors)
+        proposal = base.act(observation, images or None)
+        action = proposal.action_norm
+        if residual is not None:
+            action, _ = residual.act(observation, action, proposal.chunk_phase, explore=False)
+        target, reasons = safety.filter(base.action_space.to_rad(action), sensors.joint_position)
+        env.step(target)
+        if on_tick is not None:
+            on_tick(
+                Tick(
+                    observation,
+                    proposal.action_norm,
+                    proposal.chunk_phase,
+                    action,
+                    target,
+                    reasons,
+                )
+            )
+        if env.success:
+            return SeedResult(seed, True, step)
+        sensors = env.sensors()
+    return SeedResult(seed, False, contract.horizon_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything a worker process needs to build env and policies; all of it plain data.
+
+    Attributes:
+        robot_file: robot YAML.
+        task_file: task YAML.
+        variant: observation variant.
+        base: file or `package.module:Callable`.
+        env: `package.module:callable` that makes the env out of the contract.
+        weights: file with residual weights; None: the base alone.
+        train_file: train YAML of those weights; None: the defaults.
+    """
+
+    robot_file: str
+    task_file: str
+    variant: str
+    base: str
+    env: str
+    weights: str | None = None
+    train_file: str | None = None
+
+
+def evaluate(
+    job: Job,
+    seeds: Sequence[int],
+    processes: int = 2,
+    on_result: Callable[[SeedResult], None] | None = None,
+) -> list[SeedResult]:
+    """Run every seed once; return the results in the order of the seeds.
+
+    The result of a seed depends on nothing but job and seed, whatever the number of processes.
+
+    Args:
+        job: What to run.
+        seeds: Scenes.
+        processes: Worker processes; 0: run in this one.
+        on_result: Called with each result as it comes, in any order.
+
+    Raises:
+        BaseError, WeightsError, ContractError: What the job names cannot be loaded.
+    """
+    results: dict[int, SeedResult] = {}
+
+    def take(result: SeedResult) -> None:
+        results[result.seed] = result
+        if on_result is not None:
+            on_result(result)
+
+    processes = min(processes, len(seeds))
+    if processes < 1:
+        loaded = load(job)
+        for seed in seeds:
+            take(loaded.play(seed))
+    else:
+        load(dataclasses.replace(job, env=""))  # wrong files are said here, not by a worker
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(processes, _start_worker, (job,)) as pool:
+            for result in pool.imap_unordered(_run_seed, seeds):
+                take(result)
+    return [results[seed] for seed in seeds]
+
+
+class Loaded(NamedTuple):
+    """What a job names, loaded. `env` is None where the job names none."""
+
+    env: Any
+    base: BasePolicy
+    contract: Contract
+    residual: Any
+
+    def play(self, seed: int, on_tick: Callable[[Tick], None] | None = None) -> SeedResult:
+        """Play one seed; see `rollout`."""
+        return rollout(self.env, self.base, self.contract, seed, self.residual, on_tick)
+
+
+def load(job: Job) -> Loaded:
+    """Load contract, policies and env of a job.
+
+    Raises:
+        BaseError, WeightsError, ContractError, EvaluationError: What it names cannot be loaded.
+    """
+    import torch
+
+    # One thread: workers share the cores, and sums keep their order.
+    torch.set_num_threads(1)
+    contract = load_contract(job.robot_file, job.task_file, job.variant)
+    base = load_base(job.base, contract)
+    residual = _residual(job, Path(job.weights), contract, base) if job.weights else None
+    return Loaded(_make_env(job.env, contract) if job.env else None, base, contract, residual)
+
+
+_job: Job | None = None
+_loaded: Loaded | None = None
+
+
+def _start_worker(job: Job) -> None:
+    global _job
+    _job = job
+
+
+def _run_seed(seed: int) -> SeedResult:
+    """Run in a worker; it loads here, for a pool replaces for ever what fails at its start."""
+    global _loaded
+    if _loaded is None:
+        if _job is None:
+            raise EvaluationError("worker was not told its job; use evaluate()")
+        _loaded = load(_job)
+    return _loaded.play(seed)
+
+
+def _make_env(name: str, contract: Contract) -> Any:
+    module_name, _, attribute = name.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EvaluationError(
+            f"env '{name}' cannot be had ({error}); give package.module:callable"
+        ) from error
+    return maker(contract)
+
+
+def _residual(job: Job, weights: Path, contract: Contract, base: BasePolicy) -> Any:
+    from resfit_core.algorithms.config import TrainConfig, resolve_scale
+    from resfit_core.nets.views import make_view
+    from resfit_core.residual import ResidualPolicy
+
+    config = TrainConfig.from_yaml(job.train_file) if job.train_file else TrainConfig()
+    scale = resolve_scale(config.residual_scale, contract.groups())
+    policy = ResidualPolicy(
+        config,
+        scale,
+        contract.sha256,
+        base.base_sha256,
+        contract.control_rate_hz,
+        make_view(config.critic_view, contract, base.action_space, scale),
+    )
+    policy.load(weights.read_bytes())
+    return policy

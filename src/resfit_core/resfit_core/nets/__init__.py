@@ -1,0 +1,1 @@
+"""Critic, actor, normalisation and the torch twin of the combine rule. Imports nothing."""

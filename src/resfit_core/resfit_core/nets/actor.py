@@ -1,0 +1,65 @@
+"""The residual actor: two hidden layers, LayerNorm, and a last layer of zeros."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def init_linear_(layer: nn.Linear, generator: torch.Generator) -> None:
+    """Draw weight and bias uniformly within 1 / sqrt(fan_in), from the given generator."""
+    bound = 1.0 / math.sqrt(layer.in_features)
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+class ResidualActor(nn.Module):
+    """pi_res(s, a_base): raw residual, before tanh and scale (METHOD, recipe 2)."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        width: int,
+        *,
+        layer_norm: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Build it; the residual is exactly 0 until the first actor update.
+
+        Args:
+            obs_dim: length of the observation.
+            act_dim: number of joints.
+            width: units per hidden layer.
+            layer_norm: LayerNorm before each ReLU.
+            generator: of the initial weights.
+        """
+        super().__init__()
+        generator = generator or torch.Generator().manual_seed(0)
+        first = nn.Linear(obs_dim + act_dim + 1, width)
+        second, last = nn.Linear(width, width), nn.Linear(width, act_dim)
+        init_linear_(first, generator)
+        init_linear_(second, generator)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+        def norm() -> nn.Module:
+            return nn.LayerNorm(width) if layer_norm else nn.Identity()
+
+        self.net = nn.Sequential(first, norm(), nn.ReLU(), second, norm(), nn.ReLU(), last)
+
+    def forward(self, observation: Tensor, base_action: Tensor, chunk_phase: Tensor) -> Tensor:
+        """Return the raw residual.
+
+        Args:
+            observation: z-scored. Shape (batch, obs_dim).
+            base_action: normalised. Shape (batch, act_dim).
+            chunk_phase: Shape (batch, 1).
+
+        Returns:
+            Shape (batch, act_dim).
+        """
+        return self.net(torch.cat((observation, base_action, chunk_phase), 1))

@@ -1,0 +1,179 @@
+"""What actor and critic see of an observation and an action.
+
+Two views. `RawView`: the vectors as they are. `TaskSpaceView`: the action through the hand's
+forward kinematics, as the vector from the *commanded* grasp site to each object. A critic over 29
+raw joint targets has far more directions to be wrong in than a few hundred episodes can correct,
+and the actor finds them at once; over "where will the hand be, seen from the ball" it has few.
+Measured effect: docs/method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resfit_core.contract import ActionSpace, Chain, Contract
+from resfit_core.control.kinematics import rotation_rpy
+
+# Distances pass through asinh: linear below a centimetre, where a grasp is won or lost, and
+# logarithmic above, where only the direction matters.
+FINE_M = 0.01
+ASINH_SCALE = 1 / 3
+
+
+class RawView(nn.Module):
+    """Observation and action as they are."""
+
+    def __init__(self, obs_dim: int, act_dim: int) -> None:
+        """Keep the sizes."""
+        super().__init__()
+        self.critic_obs_dim = self.actor_obs_dim = obs_dim
+        self.critic_act_dim = act_dim
+
+    def anchor(self, raw: Tensor) -> Tensor:
+        """Return what `critic_action` needs of the raw observation: nothing. Shape (batch, 0)."""
+        return raw[:, :0]
+
+    def critic_observation(self, z: Tensor, raw: Tensor) -> Tensor:
+        """Return the critic's part of the observation. Shape (batch, critic_obs_dim)."""
+        return z
+
+    def critic_action(self, anchor: Tensor, action: Tensor) -> Tensor:
+        """Return the critic's form of an action. Shape (batch, critic_act_dim)."""
+        return action
+
+    def actor_observation(self, z: Tensor, raw: Tensor, base_action: Tensor) -> Tensor:
+        """Return the actor's part of the observation. Shape (batch, actor_obs_dim)."""
+        return z
+
+
+class TorchKinematics(nn.Module):
+    """`ForwardKinematics` in torch: batched, differentiable. A test feeds both the same poses."""
+
+    def __init__(self, chain: Chain, joint_names: Sequence[str]) -> None:
+        """Prepare the fixed transforms of the chain."""
+        super().__init__()
+        links = len(chain.links)
+        skews = np.zeros((links, 3, 3))
+        for i, link in enumerate(chain.links):
+            if link.joint:
+                x, y, z = link.axis
+                skews[i] = [[0, -z, y], [z, 0, -x], [-y, x, 0]]
+
+        def constant(name: str, value: Tensor) -> None:
+            self.register_buffer(name, value, persistent=False)
+
+        # A fixed link turns by no angle: its skew matrix is zero, so any joint will do.
+        joints = [joint_names.index(k.joint) if k.joint else 0 for k in chain.links]
+        constant("joints", torch.tensor(joints, dtype=torch.int64))
+        constant("origins", torch.tensor([k.xyz for k in chain.links], dtype=torch.float32))
+        turns = np.stack([rotation_rpy(k.rpy) for k in chain.links])
+        constant("turns", torch.tensor(turns, dtype=torch.float32))
+        constant("skews", torch.tensor(skews, dtype=torch.float32))
+        constant("squares", torch.tensor(skews @ skews, dtype=torch.float32))
+
+    def forward(self, joint_position: Tensor) -> Tensor:
+        """Return the tip's position [m]. Shape (batch, action_dim) to (batch, 3)."""
+        angle = joint_position[:, self.joints, None, None]
+        spin = torch.sin(angle) * self.skews + (1 - torch.cos(angle)) * self.squares
+        turn = self.turns + self.turns @ spin
+        # Frame of each link's origin: products of the turns before it. All links at once where
+        # possible: the update's time goes into the number of operations, not into arithmetic.
+        frames = [torch.eye(3, device=turn.device).expand(len(turn), 3, 3)]
+        for link in range(turn.shape[1] - 1):
+            frames.append(frames[-1] @ turn[:, link])
+        return (torch.stack(frames, 1) @ self.origins[:, :, None]).sum(1).squeeze(-1)
+
+
+class TaskSpaceView(nn.Module):
+    """The hand's place as seen from the objects, instead of the arm's joint angles.
+
+    The critic sees: positions of the joints that the residual moves but that are no part of the
+    arm's chain (the fingers), wrenches, objects, hand to objects; and of the action the targets of
+    those same joints and the commanded hand to objects. The actor sees the whole observation, and
+    where the base's action will bring the hand.
+    """
+
+    def __init__(self, contract: Contract, space: ActionSpace, scale: np.ndarray) -> None:
+        """Prepare for one robot, task, base and residual scale.
+
+        Args:
+            contract: its task names a `hand`, and `object_position` and `hand_to_object` are
+                observed.
+            space: the base's action ranges [rad].
+            scale: reach of the residual per joint. Shape (action_dim,).
+
+        Raises:
+            ValueError: the contract has no hand or lacks one of the two fields.
+        """
+        super().__init__()
+        layout = contract.layout
+        missing = [n for n in ("object_position", "hand_to_object") if n not in layout]
+        if contract.hand is None or missing:
+            raise ValueError(
+                f"critic_view is 'task_space', but task '{contract.task}' ({contract.variant}) "
+                f"lacks {missing or 'hand'}; name it in the task's YAML or set critic_view: raw"
+            )
+        self.kinematics = TorchKinematics(contract.hand, contract.joint_names)
+        self._objects, self._hand = layout["object_position"], layout["hand_to_object"]
+        chain = {link.joint for link in contract.hand.links}
+        moved = [
+            i
+            for i, name in enumerate(contract.joint_names)
+            if name not in chain and float(scale[i]) > 0
+        ]
+        seen = [layout["joint_position"].start + i for i in moved]
+        for name, where in layout.items():
+            if name not in ("joint_position", "joint_velocity", "hand_to_object"):
+                seen += range(where.start, where.stop)
+
+        def constant(name: str, value: Tensor) -> None:
+            self.register_buffer(name, value, persistent=False)
+
+        constant("moved", torch.tensor(moved, dtype=torch.int64))
+        constant("seen", torch.tensor(seen, dtype=torch.int64))
+        constant("low", torch.from_numpy(space.low.astype(np.float32)))
+        constant("reach", torch.from_numpy(((space.high - space.low) / 2).astype(np.float32)))
+        distances = self._hand.stop - self._hand.start
+        self.critic_obs_dim = len(seen) + distances
+        self.critic_act_dim = len(moved) + distances
+        self.actor_obs_dim = contract.obs_dim + 2 * distances
+
+    def anchor(self, raw: Tensor) -> Tensor:
+        """Return the objects' positions [m]. Shape (batch, 3 * objects)."""
+        return raw[:, self._objects]
+
+    def critic_observation(self, z: Tensor, raw: Tensor) -> Tensor:
+        """Return the critic's part of the observation. Shape (batch, critic_obs_dim)."""
+        return torch.cat((z[:, self.seen], _fine(raw[:, self._hand])), 1)
+
+    def critic_action(self, anchor: Tensor, action: Tensor) -> Tensor:
+        """Return the critic's form of an action; differentiable. Shape (batch, critic_act_dim)."""
+        tip = self.kinematics(self.low + (action + 1) * self.reach)
+        to_objects = anchor - tip.repeat(1, anchor.shape[1] // 3)
+        return torch.cat((action[:, self.moved], _fine(to_objects)), 1)
+
+    def actor_observation(self, z: Tensor, raw: Tensor, base_action: Tensor) -> Tensor:
+        """Return the actor's part of the observation. Shape (batch, actor_obs_dim)."""
+        tip = self.kinematics(self.low + (base_action + 1) * self.reach)
+        to_objects = raw[:, self._objects] - tip.repeat(
+            1, (self._hand.stop - self._hand.start) // 3
+        )
+        return torch.cat((z, _fine(to_objects), _fine(raw[:, self._hand])), 1)
+
+
+View = RawView | TaskSpaceView
+
+
+def make_view(kind: str, contract: Contract, space: ActionSpace, scale: np.ndarray) -> View:
+    """Build the view that `critic_view` names: `raw` or `task_space`."""
+    if kind == "task_space":
+        return TaskSpaceView(contract, space, scale)
+    return RawView(contract.obs_dim, contract.action_dim)
+
+
+def _fine(distance: Tensor) -> Tensor:
+    return torch.asinh(distance / FINE_M) * ASINH_SCALE

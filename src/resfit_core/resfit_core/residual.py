@@ -1,0 +1,198 @@
+"""The residual policy as the robot runs it: base action in, executed proposal out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from resfit_core import tensorfile
+from resfit_core.algorithms.config import TrainConfig
+from resfit_core.algorithms.exploration import ExplorationNoise
+from resfit_core.control.combine import combine
+from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP
+from resfit_core.nets.actor import ResidualActor
+from resfit_core.nets.normaliser import Normaliser
+from resfit_core.nets.views import View
+
+WEIGHTS_FORMAT = "resfit-weights-1"
+
+
+class WeightsError(ValueError):
+    """Weights that are damaged or belong to another contract, base or shape."""
+
+
+class ResidualPolicy:
+    """Adds the residual and, in warm-up and training episodes, exploration noise.
+
+    Without weights, and in warm-up, the base acts alone. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        scale: np.ndarray,
+        contract_sha256: str,
+        base_sha256: str,
+        control_rate_hz: float,
+        view: View | None = None,
+    ) -> None:
+        """Start without weights.
+
+        Args:
+            config: the settings; noise and seed are used here.
+            scale: reach of the residual per joint, from `resolve_scale`. Shape (act_dim,).
+            contract_sha256: weights of another contract are refused.
+            base_sha256: weights for another base are refused.
+            control_rate_hz: turns the noise's correlation time into steps [Hz].
+            view: what the actor sees, from `make_view`; None: the vectors as they are.
+        """
+        self._view = view
+        self._critic_view = config.critic_view
+        self._seed = config.seed
+        self._scale = np.asarray(scale, np.float32)
+        self._hashes = {"contract_sha256": contract_sha256, "base_sha256": base_sha256}
+        correlation = config.exploration_correlation_s * control_rate_hz
+        self._noise = {
+            WARMUP: ExplorationNoise(
+                config.warmup_kind, config.warmup_std * self._scale, correlation
+            ),
+            TRAIN: ExplorationNoise(
+                config.exploration_kind, config.exploration_std * self._scale, correlation
+            ),
+        }
+        self._net: tuple[Normaliser, ResidualActor] | None = None
+        self._mode = EVALUATE
+        self._use_residual = True
+        self.version = 0
+        self.updates = 0
+
+    def load(self, data: bytes, sha256: str | None = None) -> int:
+        """Take new weights; call it between episodes only. On error the old ones stay.
+
+        Args:
+            data: bytes of `Learner.weights_bytes`.
+            sha256: hash that came with them; None: not checked.
+
+        Returns:
+            The version of the weights.
+
+        Raises:
+            WeightsError: wrong hash, damaged bytes, another contract, base, shape or scale.
+        """
+        if sha256 is not None and tensorfile.sha256(data) != sha256:
+            raise WeightsError(
+                f"weights: hash is {tensorfile.sha256(data)[:12]}…, announced {sha256[:12]}…; "
+                "they were damaged on the way, ask for them again"
+            )
+        try:
+            tensors, header = tensorfile.unpack(data, "weights")
+        except tensorfile.TensorFileError as error:
+            raise WeightsError(str(error)) from error
+        self._check(tensors, header)
+        try:
+            self._net = _build(tensors, header, self._view)
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(f"weights: tensors do not fit their header ({error})") from error
+        self.version, self.updates = header["version"], header["updates"]
+        return self.version
+
+    def begin_episode(self, seed: int, mode: int, use_residual: bool = True) -> None:
+        """Start the noise anew, from the run's seed and this episode's alone.
+
+        Args:
+            seed: scene seed or number of the episode.
+            mode: WARMUP, TRAIN, EVALUATE or DEMO.
+            use_residual: False: pass the base action on unchanged (base evaluation).
+        """
+        self._mode, self._use_residual = mode, use_residual
+        if mode in self._noise:
+            self._noise[mode].begin(np.random.default_rng([self._seed, seed, 2]))
+
+    def act(
+        self,
+        observation: np.ndarray,
+        base_action: np.ndarray,
+        chunk_phase: float,
+        *,
+        explore: bool = True,
+    ) -> tuple[np.ndarray, bool]:
+        """Return the proposal for one step.
+
+        Args:
+            observation: contract units. Shape (obs_dim,).
+            base_action: normalised. Shape (act_dim,).
+            chunk_phase: place in the chunk, [0, 1).
+            explore: False: no noise, whatever the mode.
+
+        Returns:
+            Normalised action of shape (act_dim,), and whether noise was added. Without weights and
+            noise the action equals the base's to the bit.
+        """
+        noise = None
+        if explore and self._use_residual and self._mode in self._noise:
+            noise = self._noise[self._mode].step()
+        active = self._net is not None and self._use_residual
+        if not active or self._mode not in (TRAIN, EVALUATE):
+            if noise is None:
+                return np.clip(np.asarray(base_action, np.float32), -1.0, 1.0), False
+            return combine(base_action, np.zeros_like(self._scale), self._scale, noise), True
+        residual = self._residual(observation, base_action, chunk_phase)
+        return combine(base_action, residual, self._scale, noise), noise is not None
+
+    @torch.inference_mode()
+    def _residual(
+        self, observation: np.ndarray, base_action: np.ndarray, chunk_phase: float
+    ) -> np.ndarray:
+        normaliser, actor = self._net
+        obs = torch.from_numpy(np.array(observation, np.float32)[None])
+        base = torch.from_numpy(np.array(base_action, np.float32)[None])
+        seen = normaliser(obs)
+        if self._view is not None:
+            seen = self._view.actor_observation(seen, obs, base)
+        return actor(seen, base, torch.full((1, 1), float(chunk_phase)))[0].numpy()
+
+    def _check(self, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        if header.get("format") != WEIGHTS_FORMAT:
+            raise WeightsError(
+                f"weights: format is {header.get('format')!r}, expected {WEIGHTS_FORMAT!r}; "
+                "run learner and residual from the same release"
+            )
+        for name, mine in self._hashes.items():
+            if header[name] != mine:
+                raise WeightsError(
+                    f"weights: {name} is {header[name][:12]}…, this policy runs {mine[:12]}…; "
+                    "start learner and residual with the same robot, task and base"
+                )
+        if header["critic_view"] != self._critic_view:
+            raise WeightsError(
+                f"weights: critic_view is {header['critic_view']!r}, this policy's is "
+                f"{self._critic_view!r}; start both with the same train settings"
+            )
+        if not np.array_equal(tensors.get("scale"), self._scale):
+            raise WeightsError(
+                "weights: residual_scale differs from this policy's; "
+                "start both with the same train settings"
+            )
+
+
+def _build(
+    tensors: dict[str, np.ndarray], header: dict[str, Any], view: View | None
+) -> tuple[Normaliser, ResidualActor]:
+    normaliser = Normaliser(header["obs_dim"], clip=header["observation_clip"])
+    actor = ResidualActor(
+        view.actor_obs_dim if view is not None else header["obs_dim"],
+        header["act_dim"],
+        header["actor_width"],
+        layer_norm=header["layer_norm"],
+    )
+    for prefix, net in (("normaliser.", normaliser), ("actor.", actor)):
+        state = {
+            name[len(prefix) :]: torch.from_numpy(array.copy())
+            for name, array in tensors.items()
+            if name.startswith(prefix)
+        }
+        net.load_state_dict(state)
+        net.requires_grad_(False)
+    return normaliser, actor

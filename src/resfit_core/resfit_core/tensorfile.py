@@ -1,0 +1,79 @@
+"""Arrays plus a JSON header as safetensors bytes, and files that are whole or absent.
+
+One format for episodes, weights and checkpoints: no pickle, so a file from a stranger cannot run
+code. The header is stored under a single metadata key: several keys would be written in random
+order, and equal content would then hash differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load
+from safetensors.numpy import save as _save
+
+_KEY = "resfit"
+
+
+class TensorFileError(ValueError):
+    """The bytes are not what was written, or hold something else."""
+
+
+def pack(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> bytes:
+    """Return deterministic safetensors bytes; equal content gives equal bytes."""
+    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _save(arrays, metadata={_KEY: text})
+
+
+def unpack(data: bytes, what: str = "tensor file") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return (arrays, header) of `pack`.
+
+    Args:
+        data: the bytes.
+        what: what the caller expects them to be, for the error's words.
+
+    Raises:
+        TensorFileError: the bytes are cut short, damaged, or not ours.
+    """
+    try:
+        arrays = _load(bytes(data))
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(bytes(data[8 : 8 + length]))["__metadata__"][_KEY]
+        return arrays, json.loads(header)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TensorFileError(
+            f"{what}: {len(data)} bytes are not a whole resfit safetensors file ({error}); "
+            "fetch or write it again"
+        ) from error
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of the bytes as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write so that the path holds the old content or all of the new, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

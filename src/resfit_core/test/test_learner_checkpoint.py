@@ -1,0 +1,111 @@
+"""Checkpoints: a restart goes on to the bit; damage and mismatch are refused in words."""
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import ACT, BASE, CONTRACT, OBS, episode, learner, small_config
+
+from resfit_core import tensorfile
+from resfit_core.checkpoint import CheckpointError
+from resfit_core.learner import Learner
+
+
+def half_way(config=None):
+    made = learner(config)
+    for number, success in ((1, False), (2, True), (3, False)):
+        made.add_episode(episode(number, 20, success))
+    made.add_episode(episode(2, 20, False, revision=1))
+    made.train(max_updates=25)
+    return made
+
+
+def empty(config=None, contract=CONTRACT, scale=(0.2, 0.1)):
+    return Learner(config or small_config(), OBS, ACT, np.array(scale), contract, BASE)
+
+
+def test_resume_is_bit_equal_over_20_updates(tmp_path):
+    config = small_config(successes_to_demos=True, target_actor=True)
+    going_on = half_way(config)
+    going_on.save(tmp_path)
+    resumed = empty(config)
+    resumed.load(tmp_path)
+    assert resumed.replay.sha256() == going_on.replay.sha256()
+    for one in (going_on, resumed):
+        one.add_episode(episode(4, 30, True))
+    results = [one.train(max_updates=20) for one in (going_on, resumed)]
+    assert results[0] == results[1]
+    assert results[0]["updates"] == 20
+    assert going_on.weights_bytes(1) == resumed.weights_bytes(1)
+    for name in ("critic", "target_critic", "target_actor"):
+        states = [getattr(one.algorithm, name).state_dict() for one in (going_on, resumed)]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0]), name
+    for name in ("updates", "updates_owed", "env_steps", "episodes", "seen", "utd_achieved"):
+        assert getattr(going_on, name) == getattr(resumed, name), name
+
+
+def test_checkpoint_before_learning(tmp_path):
+    learner().save(tmp_path)
+    resumed = empty()
+    resumed.load(tmp_path)
+    assert resumed.replay.demos.episodes == 3
+    assert not resumed.learning_started
+
+
+def test_a_second_checkpoint_replaces_the_first_and_forgets_what_it_dropped(tmp_path):
+    made = half_way()
+    made.save(tmp_path)
+    first = set((tmp_path / "episodes").iterdir())
+    assert len(first) == 6
+    made.add_episode(episode(1, 12, True, revision=1))
+    made.save(tmp_path)
+    second = set((tmp_path / "episodes").iterdir())
+    assert len(second) == 6
+    assert len(first & second) == 5
+    assert not list(tmp_path.rglob("*.partial"))
+    resumed = empty()
+    resumed.load(tmp_path)
+    assert resumed.replay.sha256() == made.replay.sha256()
+
+
+def test_a_crash_while_writing_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    made = half_way()
+    made.save(tmp_path)
+    updates = made.updates
+    made.train(max_updates=5)
+    monkeypatch.setattr(tensorfile.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        made.save(tmp_path)
+    monkeypatch.undo()
+    resumed = empty()
+    resumed.load(tmp_path)
+    assert resumed.updates == updates
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_foreign_checkpoints_are_refused_and_change_nothing(tmp_path):
+    half_way().save(tmp_path)
+    for other, words in (
+        (empty(contract="d" * 64), "contract_sha256 is cccc.*new run_dir"),
+        (empty(small_config(gamma=0.5)), "gamma 0.99 -> 0.5"),
+        (empty(scale=(0.3, 0.1)), "scale per joint differs"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            other.load(tmp_path)
+        assert (other.updates, other.episodes) == (0, 0)
+
+
+def test_damage_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        empty().load(tmp_path / "nowhere")
+    state = half_way().save(tmp_path)
+    whole = state.read_bytes()
+    state.write_bytes(whole[:-10])
+    with pytest.raises(CheckpointError, match="not a whole"):
+        empty().load(tmp_path)
+    state.write_bytes(whole)
+    some = next((tmp_path / "episodes").iterdir())
+    some.write_bytes(some.read_bytes()[:-1] + b"x")
+    other = empty()
+    with pytest.raises(CheckpointError, match="damaged"):
+        other.load(tmp_path)
+    assert other.updates == 0

@@ -1,0 +1,170 @@
+"""The learner's run: intake, publishing rules, checkpoints, a restart that goes on."""
+
+import json
+from threading import Event
+
+import numpy as np
+import pytest
+from bag_maker import vega_contract, write_demo
+
+from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.base.protocol import ChunkedBase
+from resfit_core.contract import ActionSpace
+from resfit_core.data.episode import EVALUATE, TRAIN, Episode
+from resfit_core.learner import Learner
+from resfit_core.learner_session import TRAINING, WAITING, LearnerSession, SessionSettings
+from resfit_core.weights import newest_weights
+
+BASE = "b" * 64
+CONFIG = TrainConfig(
+    warmup_episodes=2, critic_warmup_updates=4, utd=0.5, critic_width=16, actor_width=16,
+    batch_size=16,
+)  # fmt: skip
+
+
+class Outlet:
+    def __init__(self):
+        self.told, self.versions, self.in_, self.warnings, self.points = [], [], [], [], []
+
+    def status(self, status):
+        self.told.append(status)
+
+    def weights(self, version, data, updates):
+        self.versions.append((version, updates))
+
+    def taken(self, episode, revision):
+        self.in_.append((episode, revision))
+
+    def scalars(self, step, values):
+        self.points.append(step)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module", name="contract")
+def _contract():
+    return vega_contract()
+
+
+def session(contract, run_dir, **settings):
+    scale = resolve_scale(CONFIG.residual_scale, contract.groups())
+    learner = Learner(CONFIG, contract.obs_dim, contract.action_dim, scale, contract.sha256, BASE)
+    base = ChunkedBase(
+        lambda o, i: np.zeros((4, contract.action_dim), np.float32), 4,
+        ActionSpace.from_limits(contract), BASE, contract.sha256,
+    )  # fmt: skip
+    outlet = Outlet()
+    made = LearnerSession(learner, base, contract, SessionSettings(run_dir, **settings), outlet)
+    return made, learner, outlet
+
+
+def episode(contract, number, steps=10, mode=TRAIN, base=BASE, **kw):
+    rng = np.random.default_rng(number)
+    return Episode(
+        observation=rng.normal(size=(steps + 1, contract.obs_dim)),
+        base_action=rng.uniform(-1, 1, (steps + 1, contract.action_dim)),
+        chunk_phase=np.zeros(steps + 1),
+        action=rng.uniform(-1, 1, (steps, contract.action_dim)),
+        reward=np.eye(steps)[-1], terminated=True, truncated=False, success=True,
+        intervention=np.zeros(steps), explored=np.zeros(steps), episode=number, mode=mode,
+        contract_sha256=contract.sha256, base_sha256=base, **kw,
+    )  # fmt: skip
+
+
+def test_weights_come_when_nothing_is_owed_and_the_status_names_them(contract, tmp_path):
+    made, learner, outlet = session(contract, tmp_path)
+    made.submit(episode(contract, 1))
+    made.once()
+    assert (outlet.told[-1].state, outlet.told[-1].episodes) == (WAITING, 1)
+    made.submit(episode(contract, 2))
+    made.once()
+    assert outlet.versions == [(1, 4)]  # the critic's warm-up
+    made.submit(episode(contract, 3))
+    made.once()
+    told = outlet.told[-1]
+    assert (told.updates, told.updates_owed, told.weights_version) == (9, 0, 2)
+    assert (told.last_episode, told.env_steps, told.utd_achieved) == (3, 30, 0.5)
+    assert told.critic_loss > 0 and told.updates_per_s > 0
+    version, data = newest_weights(tmp_path)
+    assert version == 2 and data == learner.weights_bytes(2)
+    assert made.once() is False and len(outlet.versions) == 2
+
+
+@pytest.mark.parametrize(("synchronous", "versions"), [(True, []), (False, [1])])
+def test_a_synchronous_run_publishes_only_what_is_settled(
+    contract, tmp_path, monkeypatch, synchronous, versions
+):
+    made, learner, outlet = session(contract, tmp_path, synchronous=synchronous)
+    train = learner.train
+    monkeypatch.setattr(learner, "train", lambda **_: train(max_updates=1))
+    for number in (1, 2):
+        made.submit(episode(contract, number))
+    made.once()
+    assert outlet.told[-1].state == TRAINING
+    assert [v for v, _ in outlet.versions] == versions
+    for _ in range(3):
+        made.once()
+    assert outlet.told[-1].state == WAITING and outlet.versions[-1][1] == 4
+
+
+def test_evaluations_and_unfit_episodes_are_seen_and_not_learned_from(contract, tmp_path):
+    made, _, outlet = session(contract, tmp_path)
+    made.submit(episode(contract, 1, mode=EVALUATE))
+    made.submit(5)
+    made.once()
+    told = outlet.told[-1]
+    assert (told.last_episode, told.episodes, told.online_steps) == (5, 0, 0)
+
+
+def test_an_episode_of_another_base_is_refused_in_words(contract, tmp_path):
+    made, _, outlet = session(contract, tmp_path)
+    made.submit(episode(contract, 1, base="d" * 64))
+    made.once()
+    assert "episode 1: base_sha256 is dddddddddddd" in outlet.warnings[0]
+    assert outlet.in_ == []
+    assert outlet.told[-1].last_episode == 1  # else the evaluation would wait for it for ever
+
+
+def test_a_run_from_demos_to_the_end_and_a_restart_that_goes_on(contract, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(6, contract.obs_dim)),
+        rng.uniform(contract.lower, contract.upper, (5, contract.action_dim)),
+        rng.uniform(-1, 1, (5, contract.action_dim)),
+    )
+    write_demo(tmp_path / "demos", contract, *arrays)
+    run_dir = tmp_path / "run"
+    made, learner, outlet = session(contract, run_dir, demos=tmp_path / "demos")
+    for number in (1, 2, 3):
+        made.submit(episode(contract, number))
+    stop = Event()
+    outlet.weights = lambda *a: (outlet.versions.append(a[:1]), stop.set())
+    made.run(stop)
+    assert outlet.told[-1].demo_steps == 5 and outlet.points
+    line = json.loads((run_dir / "learner.jsonl").read_text().splitlines()[-1])
+    assert line["state"] == "waiting" and line["updates"] == learner.updates == 9
+
+    again, resumed, told = session(contract, run_dir, demos=tmp_path / "demos")
+    stop.set()
+    again.run(stop)
+    assert resumed.replay.sha256() == learner.replay.sha256()
+    assert resumed.updates == 9 and told.in_ == [(1, 0), (2, 0), (3, 0)]
+    again.submit(episode(contract, 4))
+    again.once()
+    assert told.versions == [(2, 14)]  # versions count on
+
+
+def test_bags_of_the_run_are_read_at_the_start(contract, tmp_path):
+    rng = np.random.default_rng(0)
+    write_demo(
+        tmp_path / "episodes", contract,
+        rng.normal(size=(6, contract.obs_dim)),
+        rng.uniform(contract.lower, contract.upper, (5, contract.action_dim)),
+        rng.uniform(-1, 1, (5, contract.action_dim)),
+    )  # fmt: skip
+    made, learner, outlet = session(contract, tmp_path)
+    stop = Event()
+    stop.set()
+    made.run(stop)
+    assert (learner.episodes, outlet.in_, outlet.warnings) == (1, [(1, 0)], [])

@@ -1,0 +1,83 @@
+"""Task-space view: torch kinematics equal numpy's, and distances are what they say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resfit_core.contract import ActionSpace, load_contract
+from resfit_core.control.kinematics import ForwardKinematics
+from resfit_core.nets.views import FINE_M, RawView, TaskSpaceView, TorchKinematics, make_view
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+
+
+def contract(variant="state"):
+    return load_contract(
+        CONFIG / "robot" / "vega_1.yaml", CONFIG / "task" / "woolly_ball_pnp.yaml", variant
+    )
+
+
+def right_scale(c):
+    return np.array([0.1 if j.group in ("right_arm", "right_hand") else 0.0 for j in c.joints])
+
+
+def test_torch_and_numpy_kinematics_agree():
+    c = contract()
+    poses = np.random.default_rng(0).uniform(c.lower, c.upper, (50, c.action_dim))
+    numpy_tips = np.stack(
+        [ForwardKinematics(c.hand, c.joint_names).tip(pose)[0] for pose in poses]
+    )
+    torch_tips = TorchKinematics(c.hand, c.joint_names)(torch.tensor(poses, dtype=torch.float32))
+    np.testing.assert_allclose(torch_tips.numpy(), numpy_tips, atol=1e-5)
+
+
+def test_commanded_hand_on_the_ball_has_distance_zero():
+    c = contract()
+    space = ActionSpace.from_limits(c)
+    view = TaskSpaceView(c, space, right_scale(c))
+    pose = np.zeros(c.action_dim)
+    pose[13:20] = [-1.062, -0.311, 0.281, -1.596, -0.397, 0.549, 0.542]
+    tip = ForwardKinematics(c.hand, c.joint_names).tip(pose)[0]
+    raw = torch.zeros(1, c.obs_dim)
+    raw[0, c.layout["object_position"]] = torch.tensor(
+        np.r_[tip, tip + [FINE_M, 0, 0]], dtype=torch.float32
+    )
+    action = torch.from_numpy(space.to_norm(pose)[None])
+    seen = view.critic_action(view.anchor(raw), action)
+    assert seen.shape == (1, view.critic_act_dim)
+    fingers = len(view.moved)
+    assert fingers == 6
+    np.testing.assert_allclose(seen[0, fingers : fingers + 3], 0, atol=1e-3)
+    # One centimetre is asinh(1) / 3 by definition of the scale.
+    assert seen[0, fingers + 3].item() == pytest.approx(np.arcsinh(1) / 3, abs=1e-3)
+
+
+def test_gradient_reaches_every_joint_the_residual_moves():
+    c = contract()
+    view = TaskSpaceView(c, ActionSpace.from_limits(c), right_scale(c))
+    action = torch.zeros(1, c.action_dim, requires_grad=True)
+    view.critic_action(torch.zeros(1, 6), action).square().sum().backward()
+    moved = action.grad[0] != 0
+    # The last arm joint's axis may pass near the grasp site, but never through it.
+    assert moved[13:20].all()
+    assert not moved[:13].any()
+    assert not moved[26:].any()
+
+
+def test_sizes_match_what_comes_out():
+    c = contract()
+    for kind in ("raw", "task_space"):
+        view = make_view(kind, c, ActionSpace.from_limits(c), right_scale(c))
+        raw, action = torch.randn(4, c.obs_dim), torch.zeros(4, c.action_dim)
+        assert view.critic_observation(raw, raw).shape == (4, view.critic_obs_dim)
+        assert view.critic_action(view.anchor(raw), action).shape == (4, view.critic_act_dim)
+        assert view.actor_observation(raw, raw, action).shape == (4, view.actor_obs_dim)
+
+
+def test_pixels_have_no_object_positions_to_look_from():
+    c = contract("pixels")
+    with pytest.raises(ValueError, match="critic_view"):
+        make_view("task_space", c, ActionSpace.from_limits(c), right_scale(c))
+    assert isinstance(make_view("raw", c, ActionSpace.from_limits(c), right_scale(c)), RawView)

@@ -1,0 +1,1 @@
+"""The nodes around the residual: residual policy, recorder, learner."""

@@ -1,0 +1,220 @@
+"""Node `recorder`, the durability boundary: joins steps and answers, writes bags."""
+
+from __future__ import annotations
+
+import array
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rclpy.serialization import serialize_message
+
+from resfit_core.control.records import EpisodeState, Phase
+from resfit_core.data.assembler import EpisodeAssembler, Move
+from resfit_core.data.bag_types import BagError
+from resfit_core.data.bags import episode_folder, remove_partial
+from resfit_core.data.closing import Closed, close_episode, correct, reopen
+from resfit_interfaces import msg as ours
+from resfit_interfaces.srv import GetEpisode, GetSteps
+from resfit_ros import conversions, peek, qos
+from resfit_ros.contract import contract_from_parameters
+from resfit_ros.node import Node, run_process
+from resfit_ros.parameters import ParameterError, declare
+
+_POLL_S = 0.1
+_SAY_EVERY_S = 1.0
+
+
+class RecorderNode(Node):
+    """Keeps serialized messages while an episode runs; a thread of its own writes them.
+
+    What belongs to an episode decides `EpisodeAssembler`. Files, fsync and hashing happen on the
+    worker, in the order of the episodes, so that no message waits for the disk.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Open the run's folder; clear what a crash left half written."""
+        super().__init__("recorder", **kwargs)
+        self._contract = contract_from_parameters(self)
+        run_dir = declare(self, "run_dir", "", "folder of the run; required")
+        if not run_dir:
+            raise ParameterError("parameter 'run_dir' is empty; give the folder of the run")
+        patience = declare(
+            self, "patience_s", 0.5, "wait for messages under way, and for asked ones [s]",
+            range=(0.0, 60.0),
+        )  # fmt: skip
+        self._run_dir = Path(run_dir)
+        (self._run_dir / "episodes").mkdir(parents=True, exist_ok=True)
+        remove_partial(self._run_dir / "episodes")
+        self._assembler: EpisodeAssembler[bytes] = EpisodeAssembler(patience)
+        self._states: list[tuple[int, bytes]] = []
+        self._first_state = True
+        self._closing = 0  # newest episode handed to the worker with a bag
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._recorded_out = self.create_publisher(
+            ours.EpisodeRecorded, "episode_recorded", qos.reliable(100)
+        )
+        self._steps_out = self.create_publisher(
+            ours.RecordedSteps, "recorded_steps", qos.reliable(100)
+        )
+        self._events_out = self.create_publisher(
+            ours.OperatorEvent, "operator_event", qos.reliable(100)
+        )
+        self.create_subscription(ours.Step, "step", self._on_step, qos.reliable(400), raw=True)
+        self.create_subscription(
+            ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(400),
+            raw=True,
+        )  # fmt: skip
+        self.create_subscription(
+            ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
+        )
+        self._get_steps = self.create_client(GetSteps, "residual_policy/get_steps")
+        self.create_service(GetEpisode, "recorder/get_episode", self._on_get_episode)
+        self.create_timer(_POLL_S, self._poll)
+
+    def stop(self) -> None:
+        """Let the worker finish what is closing."""
+        self._disk.shutdown(wait=True)
+
+    def _on_step(self, data: bytes) -> None:
+        head = peek.step_head(data)
+        self._assembler.add_step(*head, data)
+        if self._assembler.ended is not None:
+            self._move()
+
+    def _on_executed(self, data: bytes) -> None:
+        self._assembler.add_executed(*peek.executed_head(data), data)
+        if self._assembler.ended is not None:
+            self._move()
+
+    def _on_state(self, msg: ours.EpisodeState) -> None:
+        state = conversions.episode_state_from_msg(msg)
+        first, self._first_state = self._first_state, False
+        # A correction may come while the bag is still on its way to disk.
+        closed = state.episode == self._closing or self._is_on_disk(state.episode)
+        if state.phase == Phase.ENDED and closed:
+            self._on_old_end(state, first)
+            return
+        if state.phase == Phase.RESETTING:
+            self._states.clear()
+        if state.phase in (Phase.RUNNING, Phase.ENDED):
+            self._states.append((state.stamp_ns, serialize_message(msg)))
+        self._assembler.on_state(state)
+        self._move()
+
+    def _is_on_disk(self, episode: int) -> bool:
+        return episode_folder(self._run_dir / "episodes", episode).is_dir()
+
+    def _on_old_end(self, state: EpisodeState, first: bool) -> None:
+        """An episode that was closed already: a corrected verdict, or this node was restarted."""
+        if state.revision > 0:
+            self._later(lambda: correct(self._run_dir, state, self._contract))
+        elif first:
+            self._later(lambda: reopen(self._run_dir, state.episode, self._contract))
+
+    def _poll(self) -> None:
+        if self._assembler.abort_reason:
+            # Asked again until it is heard: the manager may not be connected yet.
+            self._ask_abort()
+        self._move()
+
+    def _move(self) -> None:
+        move = self._assembler.move(time.monotonic())
+        if move is Move.CLOSE:
+            assembled, states = self._assembler.close(), tuple(self._states)
+            self._closing = assembled.state.episode if assembled.steps else 0
+            if assembled.reason:
+                self.get_logger().warning(f"episode {assembled.state.episode}: {assembled.reason}")
+            self._later(lambda: close_episode(self._run_dir, assembled, self._contract, states))
+        elif move is Move.ASK:
+            missing = self._assembler.missing()
+            self.get_logger().warning(
+                f"episode {self._assembler.ended.episode}: steps {missing[:10]} are missing, "
+                "asking residual_policy"
+            )
+            if self._get_steps.service_is_ready():
+                request = GetSteps.Request(
+                    episode=self._assembler.ended.episode, steps=array.array("I", missing)
+                )
+                self._get_steps.call_async(request).add_done_callback(self.guard(self._on_found))
+
+    def _on_found(self, future: Any) -> None:
+        for step in future.result().found:
+            data = serialize_message(step)
+            self._assembler.add_step(*peek.step_head(data), data)
+        self._assembler.answered()
+        self._move()
+
+    def _later(self, work: Callable[[], Closed]) -> None:
+        """Do `work` on the disk thread, then announce its result on the executor's thread."""
+        self._disk.submit(work).add_done_callback(
+            lambda done: self.call_soon(lambda: self._announce(done))
+        )
+
+    def _announce(self, done: Future[Closed]) -> None:
+        try:
+            closed = done.result()
+        except BagError as error:
+            # What is on disk stays as it is; the run goes on, and the manager says what it lacks.
+            self.get_logger().error(str(error))
+            return
+        self._send(closed)
+        self._recorded_out.publish(_announcement(closed, self._now_ns()))
+
+    def _send(self, closed: Closed) -> None:
+        pieces = closed.pieces()
+        for number, piece in enumerate(pieces):
+            self._steps_out.publish(
+                ours.RecordedSteps(
+                    header=conversions.header(self._now_ns()),
+                    run_id=closed.manifest.run_id,
+                    episode=closed.manifest.episode,
+                    revision=closed.manifest.revision,
+                    piece=number,
+                    pieces=len(pieces),
+                    data=array.array("B", piece),
+                    sha256=closed.sha256,
+                )
+            )
+
+    def _on_get_episode(self, request: GetEpisode.Request, response: Any) -> Any:
+        response.success = self._is_on_disk(request.episode)
+        if response.success:
+            self._later(lambda: reopen(self._run_dir, request.episode, self._contract))
+        else:
+            response.message = f"episode {request.episode} left no bag in {self._run_dir}"
+        return response
+
+    def _ask_abort(self) -> None:
+        reason, episode = self._assembler.abort_reason, self._assembler.episode
+        self.get_logger().warning(f"asks for abort: {reason}", throttle_duration_sec=_SAY_EVERY_S)
+        self._events_out.publish(conversions.abort(self.get_name(), episode, reason))
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+
+def _announcement(closed: Closed, stamp_ns: int) -> ours.EpisodeRecorded:
+    manifest = closed.manifest
+    same = (
+        "run_id", "episode", "revision", "bag_sha256", "steps", "dropped", "mode", "use_residual",
+        "seed", "ended_by", "reward", "terminated", "truncated", "complete", "reason",
+        "contract_sha256", "base_sha256",
+    )  # fmt: skip
+    return ours.EpisodeRecorded(
+        header=conversions.header(stamp_ns),
+        uri=closed.uri,
+        weights_version=closed.weights_version,
+        **{name: getattr(manifest, name) for name in same},
+    )
+
+
+def main() -> NoReturn:
+    """Run the node."""
+    run_process(RecorderNode)
+
+
+if __name__ == "__main__":
+    main()

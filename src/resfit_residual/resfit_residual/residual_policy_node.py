@@ -1,0 +1,198 @@
+"""Node `residual_policy`: adds the learned residual to the base's action and proposes the sum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from trajectory_msgs.msg import JointTrajectory
+
+from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.base.checkpoint import load_base
+from resfit_core.contract import ContractError
+from resfit_core.control.residual_tick import Proposal, ResidualTick, StepKeeper, Weights
+from resfit_core.nets.views import make_view
+from resfit_core.residual import ResidualPolicy
+from resfit_core.weights import newest_weights
+from resfit_interfaces import msg as ours
+from resfit_interfaces.srv import GetSteps
+from resfit_ros import conversions, qos
+from resfit_ros.contract import contract_from_parameters, declare_contract
+from resfit_ros.lifecycle import LifecycleNode
+from resfit_ros.node import REFUSED, run_process
+from resfit_ros.parameters import ParameterError, declare
+
+_SAY_EVERY_S = 5.0
+
+
+class _Tick(NamedTuple):
+    """What the residual needs of a `PolicyStep`, with the message it came in."""
+
+    stamp_ns: int
+    episode: int
+    is_last: bool
+    observation: np.ndarray
+    base_action: np.ndarray
+    chunk_phase: float
+    message: ours.PolicyStep
+
+
+class ResidualPolicyNode(LifecycleNode):
+    """Answers each `policy_step` with a `policy_command` and a `step`.
+
+    When it acts, and with which weights, decides `ResidualTick`. Deactivated, it proposes nothing
+    and the driver's watchdog holds the robot.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare the parameters; everything is loaded when configured."""
+        super().__init__("residual_policy", **kwargs)
+        declare_contract(self)
+        self._base = declare(self, "base", "", "base policy; its action ranges are needed")
+        self._train_config = declare(
+            self, "train_config", "", "learning settings YAML; empty: defaults"
+        )
+        self._seed = declare(self, "seed", 0, "seed of the run", range=(0, None))
+        self._run_dir = declare(self, "run_dir", "", "folder of the run and its weights; or empty")
+
+    def _setup(self) -> None:
+        # More threads than one only cost time at a batch of one.
+        torch.set_num_threads(1)
+        contract = contract_from_parameters(self)
+        if not self._base:
+            raise ParameterError("parameter 'base' is empty; give the base policy's file")
+        config = TrainConfig.from_yaml(self._train_config) if self._train_config else TrainConfig()
+        config = config.replace(seed=self._seed)
+        base = load_base(self._base, contract)
+        self._contract, self._space, self._base_sha256 = (
+            contract,
+            base.action_space,
+            base.base_sha256,
+        )
+        scale = resolve_scale(config.residual_scale, contract.groups())
+        policy = ResidualPolicy(
+            config, scale, contract.sha256, base.base_sha256, contract.control_rate_hz,
+            make_view(config.critic_view, contract, self._space, scale),
+        )  # fmt: skip
+        self._tick = ResidualTick(policy, self._refused)
+        self._kept: StepKeeper[ours.Step] = StepKeeper()
+        self._said: tuple[Proposal | None, Any, Any] = (None, None, None)
+        self._load_from_disk()
+        self._commands_out = self.create_publisher(
+            JointTrajectory, "policy_command", qos.reliable(10)
+        )
+        self._steps_out = self.create_publisher(ours.Step, "step", qos.reliable(400))
+        self._subscriptions_made = [
+            self.create_subscription(
+                ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
+            ),
+            self.create_subscription(
+                ours.PolicyWeights, "policy_weights", self._on_weights, qos.LATCHED_IN
+            ),
+            self.create_subscription(
+                ours.PolicyStep, "policy_step", self._on_step, qos.reliable(10)
+            ),
+        ]
+        self._service = self.create_service(GetSteps, "residual_policy/get_steps", self._get_steps)
+
+    def _teardown(self) -> None:
+        for subscription in self.__dict__.pop("_subscriptions_made", []):
+            self.destroy_subscription(subscription)
+        for name in ("_commands_out", "_steps_out"):
+            publisher = self.__dict__.pop(name, None)
+            if publisher is not None:
+                self.destroy_publisher(publisher)
+        service = self.__dict__.pop("_service", None)
+        if service is not None:
+            self.destroy_service(service)
+
+    def _load_from_disk(self) -> None:
+        """Take the newest weights of the run: after a restart, or where no learner runs."""
+        found = newest_weights(Path(self._run_dir)) if self._run_dir else None
+        if found is not None:
+            version, data = found
+            self._tick.on_weights(Weights(data, None, version))
+            self.get_logger().info(f"weights version {version} of {self._run_dir}")
+
+    def _on_state(self, msg: ours.EpisodeState) -> None:
+        self._answer(self._tick.on_state(conversions.episode_state_from_msg(msg)))
+
+    def _on_weights(self, msg: ours.PolicyWeights) -> None:
+        hashes = (msg.contract_sha256, msg.base_sha256)
+        mine = (self._contract.sha256, self._base_sha256)
+        for name, theirs, own in zip(("contract", "base"), hashes, mine, strict=True):
+            if theirs != own:
+                self._refused(
+                    f"weights version {msg.version}: {name} is {theirs[:12] or '(none)'}, this "
+                    f"policy runs {own[:12]}; start learner and residual with the same {name}"
+                )
+                return
+        self._answer(self._tick.on_weights(Weights(bytes(msg.data), msg.sha256, msg.version)))
+
+    def _on_step(self, msg: ours.PolicyStep) -> None:
+        if not self.active:
+            return
+        if msg.base_sha256 != self._base_sha256 or msg.contract_sha256 != self._contract.sha256:
+            self.fail(
+                ContractError(
+                    f"policy_step was made for contract {msg.contract_sha256[:12]} and base "
+                    f"{msg.base_sha256[:12]}, this node runs {self._contract.sha256[:12]} and "
+                    f"{self._base_sha256[:12]}; start both nodes with the same robot, task, base"
+                ),
+                REFUSED,
+            )
+            return
+        tick = _Tick(
+            conversions.stamp_from_msg(msg.header.stamp),
+            msg.episode,
+            msg.is_last,
+            np.array(msg.observation, np.float32),
+            np.array(msg.base_action_norm, np.float32),
+            msg.chunk_phase,
+            msg,
+        )
+        self._answer(self._tick.on_tick(tick))
+        if self._tick.waits_for_version:
+            self.get_logger().info(
+                f"waits for weights version {self._tick.waits_for_version}",
+                throttle_duration_sec=_SAY_EVERY_S,
+            )
+
+    def _answer(self, proposal: Proposal | None) -> None:
+        if proposal is None or not self.active:
+            return
+        if proposal is not self._said[0]:
+            tick: _Tick = proposal.tick
+            command = None
+            if not tick.is_last:
+                command = conversions.trajectory_to_msg(
+                    tick.stamp_ns, self._contract.joint_names, self._space.to_rad(proposal.action)
+                )
+            step = conversions.step_of_tick(
+                tick.message, proposal.action, proposal.weights_version, proposal.explored
+            )
+            self._said = (proposal, command, step)
+            self._kept.keep(step.episode, step.step, step)
+        _, command, step = self._said
+        # The robot waits for the command, nobody for the step.
+        if command is not None:
+            self._commands_out.publish(command)
+        self._steps_out.publish(step)
+
+    def _refused(self, reason: str) -> None:
+        self.get_logger().error(f"refused, the old weights stay: {reason}")
+
+    def _get_steps(self, request: GetSteps.Request, response: GetSteps.Response) -> Any:
+        response.found = self._kept.find(request.episode, list(request.steps))
+        return response
+
+
+def main() -> NoReturn:
+    """Run the node."""
+    run_process(ResidualPolicyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Who says how an episode ended: the operator's button and the episode manager."""

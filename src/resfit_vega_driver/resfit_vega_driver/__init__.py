@@ -1,0 +1,1 @@
+"""The only one who commands the robot. Imports no torch."""
