@@ -40,6 +40,7 @@ class Learner:
         contract_sha256: str,
         base_sha256: str,
         view: View | None = None,
+        algorithm: Callable[..., ResFiT] = ResFiT,
     ) -> None:
         """Build an empty learner. Sets threads and allocator of the whole process (`machine`).
 
@@ -51,12 +52,13 @@ class Learner:
             contract_sha256: hash that every episode and checkpoint must carry.
             base_sha256: likewise, of the frozen base policy.
             view: what actor and critic see, from `make_view`; None: the vectors as they are.
+            algorithm: `ResFiT` or a subclass, called as it is.
         """
         machine.prepare(config.torch_threads)
         self.config = config
         self.obs_dim, self.act_dim = obs_dim, act_dim
         self.contract_sha256, self.base_sha256 = contract_sha256, base_sha256
-        self.algorithm = ResFiT(config, obs_dim, act_dim, scale, view)
+        self.algorithm = algorithm(config, obs_dim, act_dim, scale, view)
         self.replay = MixedReplay(
             ReplayBuffer(obs_dim, act_dim, config.demo_capacity),
             ReplayBuffer(obs_dim, act_dim, config.replay_capacity),
@@ -193,10 +195,9 @@ class Learner:
             version: counts up over the life of a run, from 1.
         """
         algorithm = self.algorithm
-        tensors = {f"actor.{k}": v.numpy() for k, v in algorithm.actor.state_dict().items()}
-        tensors |= {
-            f"normaliser.{k}": v.numpy() for k, v in algorithm.normaliser.state_dict().items()
-        }
+        tensors: dict[str, np.ndarray] = {}
+        for prefix, net in algorithm.published().items():
+            tensors |= {f"{prefix}.{k}": v.numpy() for k, v in net.state_dict().items()}
         tensors["scale"] = algorithm.scale.numpy()
         header = {
             "format": WEIGHTS_FORMAT,

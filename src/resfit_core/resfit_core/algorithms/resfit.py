@@ -154,6 +154,16 @@ class ResFiT:
         """Return y. Shape (batch,). Only the randomly chosen target heads are computed."""
         config = self.config
         chosen = torch.randperm(config.heads, generator=self.generator)[: config.target_heads]
+        target = torch.addcmul(batch.reward, batch.discount, self.next_value(batch, chosen))
+        return target.clamp_(0.0, 1.0) if config.target_clip else target
+
+    def next_value(self, batch: Batch, heads: Tensor) -> Tensor:
+        """Return what the policy will earn from the next observation on. Shape (batch,)."""
+        return self.least_next_q(batch, self.next_action(batch), heads)
+
+    def next_action(self, batch: Batch) -> Tensor:
+        """Return the policy's action at the next observation, smoothed by clipped noise."""
+        config = self.config
         actor = self.target_actor if config.target_actor else self.actor
         residual = actor(
             batch.next_actor_observation, batch.next_base_action, batch.next_chunk_phase
@@ -161,13 +171,19 @@ class ResFiT:
         noise = torch.randn(residual.shape, generator=self.generator)
         noise = noise.mul_(config.target_noise_std)
         noise = noise.clamp_(-config.target_noise_clip, config.target_noise_clip).mul_(self.scale)
-        action = combine(batch.next_base_action, residual, self.scale, noise)
+        return combine(batch.next_base_action, residual, self.scale, noise)
+
+    def least_next_q(self, batch: Batch, action: Tensor, heads: Tensor) -> Tensor:
+        """Return the least of these target heads for an action taken next. Shape (batch,)."""
         seen = self.view.critic_action(batch.next_anchor, action)
         q = self.target_critic(
-            batch.next_critic_observation, batch.next_chunk_phase, seen, heads=chosen
+            batch.next_critic_observation, batch.next_chunk_phase, seen, heads=heads
         )
-        target = torch.addcmul(batch.reward, batch.discount, q.amin(0))
-        return target.clamp_(0.0, 1.0) if config.target_clip else target
+        return q.amin(0)
+
+    def published(self) -> dict[str, torch.nn.Module]:
+        """Return the nets that the acting policy needs, by the prefix of their tensors."""
+        return {"actor": self.actor, "normaliser": self.normaliser}
 
     def update_actor(self, batch: Batch) -> Metrics:
         """Ascend the mean of all heads, without noise; the critic's gradients stay untouched."""
