@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,22 +19,43 @@ from resfit_core.base.protocol import BaseAction
 from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP, Episode
 from resfit_core.learner import Learner
 from resfit_core.residual import ResidualPolicy
-from resfit_core.seeds import episode_seed
+from resfit_core.seeds import episode_seed, training_seed
+
+FIRST_EVAL_SEED = episode_seed("evaluate", 0)
+MODE_WORDS = {WARMUP: "warmup", TRAIN: "train", EVALUATE: "evaluate"}
+
+
+class Observation(NamedTuple):
+    """What a task with images shows; one without returns the vector alone.
+
+    Attributes:
+        vector: shape (obs_dim,).
+        images: camera to uint8 (H, W, 3), as the residual sees and the replay keeps them.
+        full: likewise as the base sees them; None: the same ones.
+    """
+
+    vector: np.ndarray
+    images: Mapping[str, np.ndarray] = {}
+    full: Mapping[str, np.ndarray] | None = None
 
 
 class StepResult(NamedTuple):
-    """What one step of an environment gives; a plain (observation, success, done) will do."""
+    """What one step of an environment gives; a plain (observation, success, done) will do.
 
-    observation: np.ndarray
+    `done` alone is a time-out, which bootstraps; `failed` ended the task for good, without reward.
+    """
+
+    observation: np.ndarray | Observation
     success: bool
     done: bool
     executed_action: np.ndarray | None = None
+    failed: bool = False
 
 
 class Environment(Protocol):
     """A task with a sparse verdict."""
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> np.ndarray | Observation:
         """Start the scene of this seed; return the first observation, shape (obs_dim,)."""
 
     def step(self, action_norm: np.ndarray) -> StepResult:
@@ -48,7 +69,22 @@ class Base(Protocol):
         """Drop the chunk; the next action plans anew."""
 
     def act(self, observation: np.ndarray) -> BaseAction:
-        """Return the next action of the chunk, planning a new one where it ended."""
+        """Return the next action of the chunk, planning a new one where it ended.
+
+        Where the task has images they come as a second argument, camera to uint8 (H, W, 3).
+        """
+
+
+class Policy(Protocol):
+    """What acts on top of the base, or instead of it; `ResidualPolicy` is one."""
+
+    def begin_episode(self, seed: int, mode: int, use_residual: bool = True) -> None:
+        """Start an episode; without `use_residual` the base acts alone."""
+
+    def act(
+        self, observation: np.ndarray, base_action: np.ndarray, chunk_phase: float
+    ) -> tuple[np.ndarray, bool]:
+        """Return the normalised action, and whether it explores; `images=` where there are any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +92,16 @@ class LoopConfig:
     """How long to train and when to evaluate.
 
     Attributes:
-        episodes: training episodes, warm-up included.
+        episodes: most training episodes, warm-up included.
         run_seed: seed of the training scenes.
         eval_every: evaluate after so many training episodes; 0: only at the end.
         eval_episodes: seeds of each evaluation on the way.
         final_episodes: seeds of the last one, base and residual alike; 0: none.
+        steps: training ends with the episode that reaches so many environment steps; 0: by
+            `episodes` alone.
+        eval_every_steps: evaluate before the first step and at the first episode end at or after
+            each multiple of so many steps; 0: never.
+        eval_seed: episode i of every evaluation uses `eval_seed + i`; training keeps away.
     """
 
     episodes: int = 100
@@ -68,12 +109,36 @@ class LoopConfig:
     eval_every: int = 0
     eval_episodes: int = 20
     final_episodes: int = 100
+    steps: int = 0
+    eval_every_steps: int = 0
+    eval_seed: int = FIRST_EVAL_SEED
+
+    def training_seed(self, index: int) -> int:
+        """Return the scene seed of training episode `index`, from 0."""
+        count = max(self.eval_episodes, self.final_episodes)
+        seeds = range(self.eval_seed, self.eval_seed + count)
+        return training_seed(index, self.run_seed, seeds)
+
+    def ended(self, episodes: int, env_steps: int) -> bool:
+        """Tell whether training is over after so many episodes and steps."""
+        return episodes >= self.episodes or 0 < self.steps <= env_steps
+
+
+def eval_due(every: int, before: int | None, now: int) -> bool:
+    """Tell whether an episode from step `before` to step `now` reached a multiple of `every`.
+
+    Args:
+        every: steps between evaluations; 0: never.
+        before: steps before the episode; None: none was played yet, which counts as reaching 0.
+        now: steps after it.
+    """
+    return every > 0 and (before is None or before // every != now // every)
 
 
 def rollout(
     env: Environment,
     base: Base,
-    policy: ResidualPolicy,
+    policy: Policy,
     *,
     seed: int,
     mode: int,
@@ -83,37 +148,41 @@ def rollout(
     base_sha256: str = "",
 ) -> Episode:
     """Play one episode to its end and return it as it is stored."""
-    observation = np.asarray(env.reset(seed), np.float32)
+    seen = _observation(env.reset(seed))
     base.reset()
     policy.begin_episode(seed, mode, use_residual)
-    rows: list[tuple[np.ndarray, np.ndarray, float]] = []
+    rows: list[tuple[Observation, np.ndarray, float]] = []
     actions: list[np.ndarray] = []
     explored: list[bool] = []
-    success = done = False
-    while not (success or done):
-        proposal = base.act(observation)
-        rows.append((observation, proposal.action_norm, proposal.chunk_phase))
-        action, noisy = policy.act(observation, proposal.action_norm, proposal.chunk_phase)
+    success = failed = done = False
+    while not (success or failed or done):
+        proposal = _propose(base, seen)
+        rows.append((seen, proposal.action_norm, proposal.chunk_phase))
+        shown = {"images": seen.images} if seen.images else {}
+        action, noisy = policy.act(
+            seen.vector, proposal.action_norm, proposal.chunk_phase, **shown
+        )
         result = StepResult(*env.step(action))
         executed = result.executed_action
         actions.append(action if executed is None else executed)
         explored.append(noisy)
-        observation = np.asarray(result.observation, np.float32)
+        seen = _observation(result.observation)
         success, done = bool(result.success), bool(result.done)
+        failed = bool(result.failed) and not success
     # The last observation's base action comes from the unreset chunk: a time-out bootstraps on it.
-    proposal = base.act(observation)
-    rows.append((observation, proposal.action_norm, proposal.chunk_phase))
+    proposal = _propose(base, seen)
+    rows.append((seen, proposal.action_norm, proposal.chunk_phase))
     observations, base_actions, phases = zip(*rows, strict=True)
     reward = np.zeros(len(actions), np.float32)
     reward[-1] = float(success)
     return Episode(
-        observation=np.stack(observations),
+        observation=np.stack([o.vector for o in observations]),
         base_action=np.stack(base_actions),
         chunk_phase=np.array(phases),
         action=np.stack(actions),
         reward=reward,
-        terminated=success,
-        truncated=not success,
+        terminated=success or failed,
+        truncated=not (success or failed),
         intervention=np.zeros(len(actions), np.bool_),
         explored=np.array(explored),
         episode=number,
@@ -122,16 +191,18 @@ def rollout(
         success=success,
         contract_sha256=contract_sha256,
         base_sha256=base_sha256,
+        images={name: np.stack([o.images[name] for o in observations]) for name in seen.images},
     )
 
 
 def evaluate(
     env: Environment,
     base: Base,
-    policy: ResidualPolicy,
+    policy: Policy,
     episodes: int,
     *,
     use_residual: bool = True,
+    first_seed: int = FIRST_EVAL_SEED,
 ) -> list[bool]:
     """Return the verdicts on the first evaluation seeds, without noise.
 
@@ -142,13 +213,46 @@ def evaluate(
             env,
             base,
             policy,
-            seed=episode_seed("evaluate", index),
+            seed=first_seed + index,
             mode=EVALUATE,
             number=index,
             use_residual=use_residual,
         ).success
         for index in range(episodes)
     ]
+
+
+def episode_record(
+    episode: Episode,
+    *,
+    env_steps: int,
+    updates: int,
+    metrics: Mapping[str, float],
+    use_residual: bool = True,
+) -> dict[str, Any]:
+    """Return the log record of a training episode.
+
+    Args:
+        episode: as it was played.
+        env_steps: training steps so far, this episode's included.
+        updates: gradient updates so far, those after this episode included.
+        metrics: of those updates; plain numbers.
+        use_residual: false: the base acted alone.
+    """
+    ended_by = "success" if episode.success else "failure" if episode.terminated else "timeout"
+    return {
+        "kind": "episode",
+        "episode": episode.episode,
+        "mode": episode.mode,
+        "seed": episode.seed,
+        "use_residual": use_residual,
+        "ended_by": ended_by,
+        "success": episode.success,
+        "steps": episode.steps,
+        "env_steps": env_steps,
+        "total_updates": updates,
+        **metrics,
+    }
 
 
 def train(
@@ -159,10 +263,14 @@ def train(
     config: LoopConfig,
     log_path: str | Path | None = None,
     on_episode: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    eval_env: Environment | None = None,
+    after_episode: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Run the whole schedule: warm-up, training, evaluations, final comparison.
 
-    After each episode all owed updates are done and the newest weights applied.
+    After each episode all owed updates are done and the newest weights applied. A learner that
+    was loaded from a checkpoint goes on with its next episode.
 
     Args:
         env: the task.
@@ -172,12 +280,16 @@ def train(
         config: the schedule.
         log_path: a JSON line per episode and evaluation is appended here.
         on_episode: called with the same record.
+        eval_env: a second instance of the task for evaluations; None: the same one.
+        after_episode: called when an episode, its updates and evaluations are done: the moment
+            for a checkpoint.
 
     Returns:
         Final verdicts and totals: `base`, `residual` (success lists), `train` (success of each
         training episode), `evals`, `env_steps`, `updates`, `wall_s`.
     """
     begin = time.monotonic()
+    judge = env if eval_env is None else eval_env
     verdicts: list[bool] = []
     evals: list[dict[str, Any]] = []
 
@@ -189,60 +301,80 @@ def train(
         if on_episode is not None:
             on_episode(record)
 
-    for number in range(1, config.episodes + 1):
-        mode = TRAIN if learner.learning_started else WARMUP
+    def judged(count: int, use_residual: bool = True) -> list[bool]:
+        return evaluate(
+            judge, base, policy, count, use_residual=use_residual, first_seed=config.eval_seed
+        )
+
+    def look() -> None:
+        evals.append(_summary(judged(config.eval_episodes), learner))
+        report({"kind": "eval", **evals[-1]})
+
+    if learner.updates:
+        policy.load(learner.weights_bytes(learner.last_episode))
+    if not learner.episodes and eval_due(config.eval_every_steps, None, 0):
+        look()
+    while not config.ended(learner.episodes, learner.env_steps):
+        number, before = learner.episodes + 1, learner.env_steps
+        tick = time.monotonic()
         episode = rollout(
             env,
             base,
             policy,
-            seed=episode_seed("train", number - 1, config.run_seed),
-            mode=mode,
+            seed=config.training_seed(number - 1),
+            mode=TRAIN if learner.learning_started else WARMUP,
             number=number,
             contract_sha256=learner.contract_sha256,
             base_sha256=learner.base_sha256,
         )
+        played = time.monotonic()
         verdicts.append(episode.success)
         learner.add_episode(episode)
         metrics = learner.train()
         if metrics["updates"]:
             policy.load(learner.weights_bytes(number))
-        report(
-            {
-                "kind": "episode",
-                "episode": number,
-                "mode": mode,
-                "success": episode.success,
-                "steps": episode.steps,
-                "env_steps": learner.env_steps,
-                "total_updates": learner.updates,
-                **metrics,
-            }
+        record = episode_record(
+            episode, env_steps=learner.env_steps, updates=learner.updates, metrics=metrics
         )
-        if config.eval_every and number % config.eval_every == 0:
-            success = evaluate(env, base, policy, config.eval_episodes)
-            evals.append(_summary(success, learner, number))
-            report({"kind": "eval", **evals[-1]})
-    final = config.final_episodes
-    result = {
-        "base": evaluate(env, base, policy, final, use_residual=False),
-        "residual": evaluate(env, base, policy, final),
+        seconds = {"play_s": played - tick, "learn_s": time.monotonic() - played}
+        report(record | {name: round(value, 4) for name, value in seconds.items()})
+        by_episodes = config.eval_every and number % config.eval_every == 0
+        if by_episodes or eval_due(config.eval_every_steps, before, learner.env_steps):
+            look()
+        if after_episode is not None:
+            after_episode()
+    final: dict[str, list[bool]] = {}
+    for side in ("base", "residual"):
+        final[side] = judged(config.final_episodes, use_residual=side == "residual")
+        report({"kind": "final", "policy": side, "verdicts": final[side]})
+    return {
+        **final,
         "train": verdicts,
         "evals": evals,
         "env_steps": learner.env_steps,
         "updates": learner.updates,
         "wall_s": time.monotonic() - begin,
     }
-    report({"kind": "final", **{k: _mean(result[k]) for k in ("base", "residual")}})
-    return result
+
+
+def _observation(seen: np.ndarray | Observation) -> Observation:
+    given = seen if isinstance(seen, Observation) else Observation(seen)
+    return given._replace(vector=np.asarray(given.vector, np.float32))
+
+
+def _propose(base: Base, seen: Observation) -> BaseAction:
+    if not seen.images:
+        return base.act(seen.vector)
+    return base.act(seen.vector, seen.images if seen.full is None else seen.full)  # type: ignore[call-arg]
 
 
 def _mean(verdicts: Sequence[bool]) -> float | None:
     return float(np.mean(verdicts)) if len(verdicts) else None
 
 
-def _summary(verdicts: Sequence[bool], learner: Learner, number: int) -> dict[str, Any]:
+def _summary(verdicts: Sequence[bool], learner: Learner) -> dict[str, Any]:
     return {
-        "episode": number,
+        "episode": learner.episodes,
         "env_step": learner.env_steps,
         "success": _mean(verdicts),
         "n": len(verdicts),

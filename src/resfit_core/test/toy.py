@@ -74,7 +74,7 @@ def demos(count: int, contract: str, base_sha: str) -> list[Episode]:
             rows.append((observation, *proposal[:2]))
             expert.reset()
             actions.append(expert.act(observation).action_norm)
-            observation, success, _, _ = env.step(actions[-1])
+            observation, success = env.step(actions[-1])[:2]
         rows.append((observation, *base.act(observation)[:2]))
         obs, proposals, phases = zip(*rows, strict=True)
         reward = np.zeros(len(actions))
