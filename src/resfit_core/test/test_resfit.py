@@ -222,3 +222,31 @@ def test_target_actor_follows_only_when_it_is_wanted():
         for _ in range(3):
             rule.update(windows())
         assert same(before, rule.target_actor) != wanted
+
+
+@pytest.mark.parametrize(("second", "moves"), [(-0.3, False), (0.7, True)])
+def test_the_actor_moves_only_where_the_heads_agree(second, moves):
+    """Slopes 1 and -0.3 rise on average, but their spread is larger; 1 and 0.7 agree."""
+    sizes = {}
+    for pessimism in (0.0, 1.0):
+        rule = algorithm(heads=2, target_heads=1, actor_pessimism=pessimism, actor_lr=1e-2)
+        with torch.no_grad():
+            for parameter in rule.critic.parameters():
+                parameter[1] = parameter[0]
+            rule.critic.weight3[0] *= 100.0
+            rule.critic.weight3[1] = second * rule.critic.weight3[0]
+        batch = rule.batch(windows())
+        for _ in range(100):
+            metrics = rule.update_actor(batch)
+        sizes[pessimism] = float(metrics["residual_size"])
+    assert sizes[0.0] > 0.05
+    assert (sizes[1.0] > 0.05) if moves else (sizes[1.0] < 0.01)
+
+
+def test_an_action_equal_to_the_base_is_neither_gain_nor_doubt():
+    metrics = algorithm(actor_pessimism=1.0, actor_lr=0.0).update_actor(
+        algorithm().batch(windows())
+    )
+    assert float(metrics["actor_gain"]) == 0.0
+    assert float(metrics["actor_doubt"]) < 2e-4
+    assert np.isfinite(float(metrics["actor_grad_norm"]))

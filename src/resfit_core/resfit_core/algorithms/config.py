@@ -77,6 +77,13 @@ class TrainConfig:
         0.0, "weight of the residual's own size, mean of tanh(residual)^2", least=0
     )
 
+    actor_pessimism: float = setting(
+        1.0,
+        "standard deviations over the heads by which an action must be worth more than the base's "
+        "(published: 0, the heads' mean alone)",
+        least=0,
+    )
+
     # Residual and exploration
     residual_scale: float | Mapping[str, float] = setting(
         0.2,

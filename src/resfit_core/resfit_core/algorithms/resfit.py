@@ -3,7 +3,8 @@
     y = sum_{i<k} gamma^i r_i + gamma^k min_{2 random of 10} Q'(s', a')
     a' = clip(a_base' + scale * tanh(pi(s', a_base')) + clipped noise)
     critic: mean over heads and batch of (Q_i(s, a) - y)^2
-    actor:  - mean over heads and batch of Q_i(s, combine(a_base, pi(s, a_base)))
+    actor:  - mean over heads and batch of Q_i(s, a) + pessimism * std over heads of
+            Q_i(s, a) - Q_i(s, a_base), with a = combine(a_base, pi(s, a_base))
 
 Metrics come back as tensors: reading one is the caller's decision, so that no update waits for it.
 """
@@ -186,14 +187,19 @@ class ResFiT:
         return {"actor": self.actor, "normaliser": self.normaliser}
 
     def update_actor(self, batch: Batch) -> Metrics:
-        """Ascend the mean of all heads, without noise; the critic's gradients stay untouched."""
+        """Ascend the heads' mean, less their doubt; the critic's gradients stay untouched."""
         residual = self.actor(batch.actor_observation, batch.base_action, batch.chunk_phase)
         action = combine(batch.base_action, residual, self.scale)
         seen = self.view.critic_action(batch.anchor, action)
-        q = self.critic(batch.critic_observation, batch.chunk_phase, seen, frozen=True).mean(0)
+        heads = self.critic(batch.critic_observation, batch.chunk_phase, seen, frozen=True)
+        q = heads.mean(0)
         loss = -q.mean()
         size = torch.tanh(residual).square().mean()
         metrics = {"actor_q": -loss.detach(), "residual_size": size.detach()}
+        if self.config.actor_pessimism > 0.0:
+            gain, doubt = self._gain(batch, heads)
+            loss = loss + self.config.actor_pessimism * doubt
+            metrics |= {"actor_gain": gain.detach(), "actor_doubt": doubt.detach()}
         weight = self.config.actor_bc(self.actor_updates)
         if weight > 0.0 and batch.demos:
             pull = self._demo_pull(batch, action, q.detach())
@@ -207,6 +213,21 @@ class ResFiT:
         )
         self.actor_updates += 1
         return metrics
+
+    def _gain(self, batch: Batch, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """Return by how much the action is worth more than the base's, and the heads' doubt of it.
+
+        The difference is taken head by head, so that what a head thinks of the *state* cancels.
+        Near the base the doubt grows in proportion to the residual, with a kink at 0: the actor
+        moves only where the heads agree on the direction (docs/decisions/0005-no-dip.md).
+        """
+        with torch.no_grad():
+            seen = self.view.critic_action(batch.anchor, batch.base_action)
+            q_base = self.critic(batch.critic_observation, batch.chunk_phase, seen)
+        gain = heads - q_base
+        # The addend keeps the root's slope finite where the residual is exactly 0.
+        doubt = (gain.var(0) + 1e-8).sqrt()
+        return gain.mean(), doubt.mean()
 
     def _demo_pull(self, batch: Batch, action: Tensor, q: Tensor) -> Tensor:
         """Return the mean squared distance to the demo action, in units of the scale.
