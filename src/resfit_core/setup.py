@@ -7,15 +7,18 @@ PACKAGE = "resfit_core"
 setup(
     name=PACKAGE,
     version="0.1.0",
-    description="Residual off-policy RL in plain Python: contract, control, data, nets.",
+    description="Residual off-policy RL in plain Python, on robots and Gymnasium environments.",
     license="Apache-2.0",
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.invalid",
     packages=find_packages(exclude=["test"]),
     package_data={PACKAGE: ["templates/*"]},
     python_requires=">=3.10",
-    install_requires=["numpy", "torch", "safetensors", "pyyaml"],
-    extras_require={"report": ["jinja2", "matplotlib", "scipy", "tensorboard"]},
+    install_requires=["numpy", "torch", "safetensors", "pyyaml", "gymnasium"],
+    extras_require={
+        "report": ["jinja2", "matplotlib", "tensorboard", "rich"],
+        "robot": ["rosbags"],  # reading and writing recorded episodes
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

@@ -34,6 +34,11 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another run."""
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a checkpoint was written here."""
+    return (folder / _STATE).exists()
+
+
 def save(learner: Learner, folder: Path) -> Path:
     """Write the whole state; return the path of the state file."""
     index = {

@@ -201,13 +201,14 @@ class ActionSpace:
 
     @classmethod
     def from_demos(
-        cls, actions_rad: np.ndarray, widen: float = 0.3, min_half_range: float = 0.05
+        cls, actions_rad: np.ndarray, widen: float | np.ndarray = 0.3, min_half_range: float = 0.05
     ) -> ActionSpace:
         """Take min and max of demonstrated targets, widened by `1 + widen`.
 
         Args:
             actions_rad: Executed joint targets [rad]. Shape: (n, action_dim).
-            widen: Share added to the half-range, at least the residual's scale.
+            widen: Share added to the half-range, at least the residual's scale; one number or one
+                per dimension.
             min_half_range: Smallest half-range [rad].
         """
         low, high = actions_rad.min(axis=0), actions_rad.max(axis=0)

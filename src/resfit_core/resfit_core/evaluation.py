@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy.stats import binomtest
 
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy
@@ -22,6 +21,7 @@ from resfit_core.contract import Contract, load_contract
 from resfit_core.control.observe import ObservationBuilder
 from resfit_core.control.safety import SafetyFilter
 from resfit_core.data.episode import EVALUATE
+from resfit_core.intervals import wilson as wilson
 
 
 class EvaluationError(ValueError):
@@ -89,18 +89,6 @@ class Tick(NamedTuple):
     action_norm: np.ndarray
     action_rad: np.ndarray
     reasons: int
-
-
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of a success rate.
-
-    Raises:
-        EvaluationError: There was no trial.
-    """
-    if trials < 1:
-        raise EvaluationError(f"{trials} trials: an interval needs at least one")
-    found = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    return float(found.low), float(found.high)
 
 
 class Observer:

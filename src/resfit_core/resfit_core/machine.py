@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 
 import torch
@@ -29,3 +30,14 @@ def prepare(threads: int) -> None:
     mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc accepts
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     mallopt(_M_TOP_PAD, 1 << 26)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    import numpy
+
+    return {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+    }

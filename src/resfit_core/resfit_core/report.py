@@ -6,13 +6,13 @@ Works on whatever a run left, also on one that was stopped half-way, and then sa
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resfit_core import tensorfile
+from resfit_core.machine import versions
 from resfit_core.report_numbers import Run, numbers, read_run, windowed
 from resfit_core.report_page import CURVE_FILE, render
 from resfit_core.report_plots import learning_curve
@@ -39,18 +39,6 @@ def write_report(folder: Path, missing: Sequence[str] = ()) -> dict[str, Any]:
     write_scalars(run, folder / "tensorboard" / "success")
     _write(folder / HTML_FILE, render(report, folder))
     return report
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that the numbers depend on."""
-    import numpy
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "torch": torch.__version__,
-    }
 
 
 def _missing(run: Run, report: Mapping[str, Any]) -> list[str]:

@@ -13,9 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
-from resfit_core.evaluation import wilson
+from resfit_core.intervals import mcnemar, wilson
 from resfit_core.run_log import EpisodeLine, RunLogError, read_episodes, read_objects
 from resfit_core.weights import newest_version
 
@@ -139,14 +137,12 @@ def paired(base: Mapping[int, bool], residual: Mapping[int, bool]) -> dict[str, 
     both = [(base[s], residual[s]) for s in base.keys() & residual.keys()]
     base_only = both.count((True, False))
     residual_only = both.count((False, True))
-    differ = base_only + residual_only
-    p = binomtest(base_only, differ, 0.5).pvalue if differ else 1.0
     return {
         "both": both.count((True, True)),
         "base_only": base_only,
         "residual_only": residual_only,
         "neither": both.count((False, False)),
-        "p": p if both else None,
+        "p": mcnemar(base_only, residual_only) if both else None,
     }
 
 

@@ -33,7 +33,7 @@ def test_wilson_by_hand():
     half = z / (n + z * z) * np.sqrt(k * (n - k) / n + z * z / 4)
     assert (low, high) == pytest.approx((centre - half, centre + half), abs=1e-6)
     assert wilson(0, 10)[0] == pytest.approx(0, abs=1e-12)
-    with pytest.raises(EvaluationError, match="0 trials"):
+    with pytest.raises(ValueError, match="0 trials"):
         wilson(0, 0)
 
 

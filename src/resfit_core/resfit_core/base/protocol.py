@@ -5,7 +5,7 @@ Needs numpy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -123,3 +123,27 @@ class ChunkedBase:
                 "of the chunk; check its weights and the observation's normalisation"
             )
         return np.clip(chunk, -1.0, 1.0)
+
+
+def open_loop(
+    base: BasePolicy,
+    observations: np.ndarray,
+    images: Sequence[Images],
+    seed: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the base would have proposed along a recorded episode, chunk by chunk.
+
+    Args:
+        base: Frozen; it is reset here, before and after.
+        observations: Shape (rows, obs_dim).
+        images: Those of each row; empty ones where there are no cameras.
+        seed: Of the scene.
+
+    Returns:
+        Normalised actions of shape (rows, act_dim) and the chunk phase of shape (rows,), float32.
+    """
+    base.reset(seed)
+    proposals = [base.act(o, i or None) for o, i in zip(observations, images, strict=True)]
+    base.reset()
+    phases = np.array([p.chunk_phase for p in proposals], np.float32)
+    return np.stack([p.action_norm for p in proposals]), phases

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from resfit_core import tensorfile
-from resfit_core.base.protocol import BasePolicy
+from resfit_core.base.protocol import BasePolicy, open_loop
 from resfit_core.contract import Contract
 from resfit_core.data.bag_reader import RecordedEpisode, newest_verdict, read_episode
 from resfit_core.data.bag_types import BagError
@@ -34,21 +32,18 @@ def relabel(recorded: RecordedEpisode, base: BasePolicy, contract: Contract) -> 
         ContractError: Episode or base belong to another contract.
     """
     contract.require(base.contract_sha256, "the base policy")
-    base.reset(recorded.seed)
-    actions, phases = [], []
-    for index, observation in enumerate(recorded.observation):
-        images = {
+    images = [
+        {
             name: camera[index]
             for name, camera in zip(contract.images, recorded.images, strict=False)
         }
-        proposal = base.act(observation, images or None)
-        actions.append(proposal.action_norm)
-        phases.append(proposal.chunk_phase)
-    base.reset()
+        for index in range(len(recorded.observation))
+    ]
+    actions, phases = open_loop(base, recorded.observation, images, recorded.seed)
     return recorded.to_episode(
         contract,
-        base_action=np.stack(actions),
-        chunk_phase=np.array(phases, np.float32),
+        base_action=actions,
+        chunk_phase=phases,
         action=base.action_space.to_norm(recorded.action_rad),
         base_sha256=base.base_sha256,
     )

@@ -63,7 +63,7 @@ class Schedule:
     @property
     def eval_seeds(self) -> range:
         """Every seed that an evaluation uses; training never does."""
-        count = max(self.eval_episodes if self.eval_every else 0, self.final_episodes)
+        count = max(self.eval_episodes, self.final_episodes)
         return range(self.eval_seed, self.eval_seed + count)
 
 
