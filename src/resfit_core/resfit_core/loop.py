@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from resfit_core.base.protocol import BaseAction
+from resfit_core.control.guard import Verdict
 from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP, Episode
 from resfit_core.learner import Learner
 from resfit_core.residual import ResidualPolicy
@@ -266,6 +267,7 @@ def train(
     *,
     eval_env: Environment | None = None,
     after_episode: Callable[[], None] | None = None,
+    history: Sequence[Verdict] = (),
 ) -> dict[str, Any]:
     """Run the whole schedule: warm-up, training, evaluations, final comparison.
 
@@ -283,6 +285,7 @@ def train(
         eval_env: a second instance of the task for evaluations; None: the same one.
         after_episode: called when an episode, its updates and evaluations are done: the moment
             for a checkpoint.
+        history: verdicts of the episodes that a resumed run played before, for the guard.
 
     Returns:
         Final verdicts and totals: `base`, `residual` (success lists), `train` (success of each
@@ -290,7 +293,7 @@ def train(
     """
     begin = time.monotonic()
     judge = env if eval_env is None else eval_env
-    verdicts: list[bool] = []
+    past = list(history)
     evals: list[dict[str, Any]] = []
 
     def report(record: dict[str, Any]) -> None:
@@ -306,8 +309,12 @@ def train(
             judge, base, policy, count, use_residual=use_residual, first_seed=config.eval_seed
         )
 
+    guard = learner.config.guard()
+
     def look() -> None:
-        evals.append(_summary(judged(config.eval_episodes), learner))
+        # What would act now is judged: after a step back that is the base.
+        back = guard.judge(past)
+        evals.append(_summary(judged(config.eval_episodes, not back), learner, back))
         report({"kind": "eval", **evals[-1]})
 
     if learner.updates:
@@ -317,27 +324,36 @@ def train(
     while not config.ended(learner.episodes, learner.env_steps):
         number, before = learner.episodes + 1, learner.env_steps
         tick = time.monotonic()
+        mode = TRAIN if learner.learning_started else WARMUP
+        back = guard.judge(past) if mode == TRAIN else ""
         episode = rollout(
             env,
             base,
             policy,
             seed=config.training_seed(number - 1),
-            mode=TRAIN if learner.learning_started else WARMUP,
+            mode=mode,
             number=number,
+            use_residual=not back,
             contract_sha256=learner.contract_sha256,
             base_sha256=learner.base_sha256,
         )
         played = time.monotonic()
-        verdicts.append(episode.success)
+        acted = mode == TRAIN and not back and policy.version > 0
+        past.append(Verdict(acted, episode.success))
         learner.add_episode(episode)
         metrics = learner.train()
         if metrics["updates"]:
             policy.load(learner.weights_bytes(number))
         record = episode_record(
-            episode, env_steps=learner.env_steps, updates=learner.updates, metrics=metrics
+            episode,
+            env_steps=learner.env_steps,
+            updates=learner.updates,
+            metrics=metrics,
+            use_residual=not back,
         )
         seconds = {"play_s": played - tick, "learn_s": time.monotonic() - played}
-        report(record | {name: round(value, 4) for name, value in seconds.items()})
+        record |= {name: round(value, 4) for name, value in seconds.items()}
+        report(record | ({"stepped_back": back} if back else {}))
         by_episodes = config.eval_every and number % config.eval_every == 0
         if by_episodes or eval_due(config.eval_every_steps, before, learner.env_steps):
             look()
@@ -349,7 +365,7 @@ def train(
         report({"kind": "final", "policy": side, "verdicts": final[side]})
     return {
         **final,
-        "train": verdicts,
+        "train": [success for _, success in past],
         "evals": evals,
         "env_steps": learner.env_steps,
         "updates": learner.updates,
@@ -372,8 +388,9 @@ def _mean(verdicts: Sequence[bool]) -> float | None:
     return float(np.mean(verdicts)) if len(verdicts) else None
 
 
-def _summary(verdicts: Sequence[bool], learner: Learner) -> dict[str, Any]:
+def _summary(verdicts: Sequence[bool], learner: Learner, back: str) -> dict[str, Any]:
     return {
+        **({"stepped_back": back} if back else {}),
         "episode": learner.episodes,
         "env_step": learner.env_steps,
         "success": _mean(verdicts),

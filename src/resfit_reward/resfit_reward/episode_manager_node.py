@@ -83,7 +83,12 @@ class EpisodeManagerNode(Node):
         budget = UpdateBudget(
             max_owed=learning.max_updates_owed, wait=wait, synchronous=synchronous
         )
-        book = RunBook(make_plan(kind, **counts), EpisodeLog(run_dir), settings.failures_allowed)
+        book = RunBook(
+            make_plan(kind, **counts),
+            EpisodeLog(run_dir),
+            settings.failures_allowed,
+            learning.guard(),
+        )
         clocks = Clocks(time.monotonic_ns, time.time, lambda: self.get_clock().now().nanoseconds)
         self._manager = EpisodeManager(book, settings, budget, self, clocks)
         self._run_id = settings.run_id
@@ -113,6 +118,8 @@ class EpisodeManagerNode(Node):
         """Publish a state; after FINISHED leave, once everybody has heard it."""
         self._states.publish(conversions.episode_state_to_msg(state))
         self.get_logger().debug(f"{Phase(state.phase).name} {state.episode}: {state.reason}")
+        if state.phase == Phase.RUNNING and state.reason != "running":
+            self.warn(f"episode {state.episode}: {state.reason}")
         if state.phase == Phase.FINISHED:
             self.get_logger().info(f"run finished: {state.reason}")
             self._states.wait_for_all_acked(Duration(seconds=_FAREWELL_S))

@@ -16,6 +16,7 @@ import numpy as np
 
 from resfit_core.algorithms import settings
 from resfit_core.algorithms.settings import ConfigError, setting
+from resfit_core.control.guard import Guard
 
 NOISE_KINDS = ("white", "uniform", "ou", "episode", "mixed")
 
@@ -113,6 +114,16 @@ class TrainConfig:
         200, "the run waits between episodes while more updates than this are owed", least=0
     )
 
+    # Guard: back to the base where the residual is shown to do worse
+    guard_confidence: float = setting(
+        0.8,
+        "of the success intervals of residual and base that must not meet; 0: never step back",
+        least=0,
+        most=0.999,
+    )
+    guard_window: int = setting(20, "newest episodes of the residual that count", least=1)
+    guard_pause: int = setting(10, "episodes of the base alone after a step back", least=1)
+
     # Data
     demo_fraction: float = setting(0.5, "share of each batch from the demo half", least=0, most=1)
     demo_sampling: str = setting(
@@ -166,6 +177,10 @@ class TrainConfig:
     def replace(self, **changes: Any) -> TrainConfig:
         """Return a copy with some settings changed."""
         return self.from_mapping({**self.to_dict(), **changes})
+
+    def guard(self) -> Guard:
+        """Return what steps back to the base."""
+        return Guard(self.guard_confidence, self.guard_window, self.guard_pause)
 
     def actor_bc(self, actor_updates: int) -> float:
         """Return the weight of the pull towards demo actions after so many actor updates."""

@@ -348,7 +348,8 @@ class EpisodeManager:
         self._waited_ns = 0
         self._book.begin(self._line)
         version = self._budget.required_version(now, evaluates=evaluates)
-        self._change(Phase.RUNNING, "running", start_ns=start, required_weights_version=version)
+        reason = self._book.stepped_back or "running"
+        self._change(Phase.RUNNING, reason, start_ns=start, required_weights_version=version)
 
     def _end(self, ended_by: EndedBy, step: int, reason: str, *, by_person: bool = False) -> None:
         self._pending = None
@@ -370,8 +371,6 @@ class EpisodeManager:
         aborted = ended.state.ended_by == EndedBy.ABORTED
         self._book.file(ended, lost=aborted and not (ended.by_person or self._stopping))
         self._next(reason)
-
-    # --- small helpers -------------------------------------------------------------------------
 
     def _change(self, phase: Phase, reason: str, **fields: Any) -> None:
         slot = self._slot

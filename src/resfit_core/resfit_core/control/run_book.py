@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
@@ -12,8 +13,9 @@ from resfit_core.control.episode_parts import (
     finished_line,
     slot_of,
 )
+from resfit_core.control.guard import Guard, Verdict
 from resfit_core.control.plan import Slot, remaining
-from resfit_core.control.records import EndedBy
+from resfit_core.control.records import EndedBy, Mode
 from resfit_core.run_log import EpisodeLine
 
 
@@ -25,13 +27,27 @@ class RunBook:
         number: Newest episode number given out.
         last_bag: Newest episode that left a bag; 0: none.
         left_open: Episode that a crash left open; None: there is none.
+        stepped_back: Why the base acts alone in the training episode taken last; empty: it does
+            not.
     """
 
-    def __init__(self, slots: Sequence[Slot], log: EpisodeLog, aborts_allowed: int) -> None:
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        log: EpisodeLog,
+        aborts_allowed: int,
+        guard: Guard | None = None,
+    ) -> None:
         """Take off the plan what the log holds already."""
-        self._log, self._aborts_allowed = log, aborts_allowed
+        self._log, self._aborts_allowed, self._guard = log, aborts_allowed, guard or Guard()
         self._aborted_in_a_row = 0
-        self._queue = deque(remaining(slots, [slot_of(x) for x in log.lines if x.counts]))
+        self._verdicts: dict[int, Verdict] = {}
+        self.stepped_back = ""
+        for line in log.lines:
+            self._note(line)
+        self._queue = deque(
+            remaining(slots, [_planned(slot_of(x)) for x in log.lines if x.counts])
+        )
         self.planned = len(slots)
         self.number = max((x.episode for x in log.lines), default=0)
         self.last_bag = max((x.episode for x in log.lines if x.steps), default=0)
@@ -46,14 +62,19 @@ class RunBook:
         return not self._queue
 
     def take(self) -> Slot:
-        """Return the next slot under a new number."""
+        """Return the next slot under a new number; the guard may take the residual out of it."""
         self.number += 1
-        return self._queue.popleft()
+        slot = self._queue.popleft()
+        self.stepped_back = ""
+        if slot.mode != Mode.TRAIN:
+            return slot
+        self.stepped_back = self._guard.judge(v for _, v in sorted(self._verdicts.items()))
+        return dataclasses.replace(slot, use_residual=not self.stepped_back)
 
     def give_back(self, slot: Slot) -> None:
         """Take back a slot whose episode never ran: its number is free again."""
         self.number -= 1
-        self._queue.appendleft(slot)
+        self._queue.appendleft(_planned(slot))
 
     def begin(self, line: EpisodeLine) -> None:
         """Note that the episode runs: from now on its number is taken."""
@@ -69,9 +90,9 @@ class RunBook:
         Raises:
             EpisodeError: Too many were lost in a row.
         """
-        self._log.append(finished_line(ended))
+        self._append(ended)
         if ended.state.ended_by == EndedBy.ABORTED:
-            self._queue.appendleft(ended.slot)
+            self._queue.appendleft(_planned(ended.slot))
         self._aborted_in_a_row = self._aborted_in_a_row + 1 if lost else 0
         if self._aborted_in_a_row >= self._aborts_allowed:
             raise EpisodeError(
@@ -86,13 +107,32 @@ class RunBook:
             ended: The episode as it counts now.
             counted: It counted before.
         """
-        self._log.append(finished_line(ended))
+        self._append(ended)
         counts = ended.state.ended_by != EndedBy.ABORTED
         if counted and not counts:
-            self._queue.appendleft(ended.slot)
+            self._queue.appendleft(_planned(ended.slot))
         elif counts and not counted:
             self._take_out(ended.slot)
 
+    def _append(self, ended: Ended) -> None:
+        line = finished_line(ended)
+        self._log.append(line)
+        self._note(line)
+
+    def _note(self, line: EpisodeLine) -> None:
+        """Keep the newest verdict on a practice episode for the guard."""
+        if line.practice and line.counts:
+            trained = line.mode == Mode.TRAIN.name.lower()
+            acted = trained and line.use_residual and line.weights_version > 0
+            self._verdicts[line.episode] = Verdict(acted, line.success)
+        else:
+            self._verdicts.pop(line.episode, None)
+
     def _take_out(self, slot: Slot) -> None:
-        if slot in self._queue:
-            self._queue.remove(slot)
+        if _planned(slot) in self._queue:
+            self._queue.remove(_planned(slot))
+
+
+def _planned(slot: Slot) -> Slot:
+    """Return the slot as the plan has it, before the guard looked at it."""
+    return dataclasses.replace(slot, use_residual=slot.use_residual or slot.mode == Mode.TRAIN)
