@@ -25,6 +25,7 @@ from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.combine import combine
 from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.normaliser import Normaliser
+from resfit_core.nets.optimiser import FlatAdamW, flatten
 from resfit_core.nets.views import RawView, View
 
 Metrics = dict[str, Tensor]
@@ -96,6 +97,9 @@ class ResFiT:
         )
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor)
+        # One vector each: the soft update is one operation.
+        self._critic_target = flatten(list(self.target_critic.parameters()))
+        self._actor_target = flatten(list(self.target_actor.parameters()))
         self.critic_optimizer = _adamw(self.critic.parameters(), config.critic_lr, config)
         self.actor_optimizer = _adamw(self.actor.parameters(), config.actor_lr, config)
         self.critic_updates = 0
@@ -134,7 +138,9 @@ class ResFiT:
         """Move every head towards the target, and the target networks towards them."""
         target = self.target(batch)
         seen = self.view.critic_action(batch.anchor, batch.action)
-        q = self.critic(batch.critic_observation, batch.chunk_phase, seen)
+        q = self.critic(
+            batch.critic_observation, batch.chunk_phase, seen, into=self.critic_optimizer
+        )
         error = q - target
         # Mean of the squares, per head: (mean over heads of |error|)^2 would let one head's error
         # hide behind the others' (METHOD, "stumbled over").
@@ -251,36 +257,25 @@ class ResFiT:
     @torch.no_grad()
     def soft_update_targets(self) -> None:
         """Move the target networks by `tau`."""
-        pairs = [(self.target_critic, self.critic)]
+        self._critic_target.lerp_(self.critic_optimizer.flat.detach(), self.config.tau)
         if self.config.target_actor:
-            pairs.append((self.target_actor, self.actor))
-        for slow, fast in pairs:
-            torch._foreach_lerp_(self._parameters(slow), self._parameters(fast), self.config.tau)
+            self._actor_target.lerp_(self.actor_optimizer.flat.detach(), self.config.tau)
 
     def _parameters(self, net: torch.nn.Module) -> list[Tensor]:
         return list(net.parameters())
 
-    def _step(
-        self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor
-    ) -> Tensor:
+    def _step(self, optimizer: FlatAdamW, parameters: list[Tensor], loss: Tensor) -> Tensor:
         """Take one clipped step on these parameters alone; return the gradient's norm.
 
         `autograd.grad` computes gradients for these parameters and no others, so the actor's
         update costs no critic weight gradients.
         """
-        gradients = torch.autograd.grad(loss, parameters)
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.config.grad_clip > 0:
-            torch._foreach_mul_(gradients, (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        return norm
+        return optimizer.step_on(torch.autograd.grad(loss, parameters))
 
 
 def _frozen_copy(net: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(net).requires_grad_(False)
 
 
-def _adamw(parameters: Iterable[Tensor], lr: float, config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=config.weight_decay, fused=True)
+def _adamw(parameters: Iterable[Tensor], lr: float, config: TrainConfig) -> FlatAdamW:
+    return FlatAdamW(parameters, lr, config.weight_decay, config.grad_clip)
