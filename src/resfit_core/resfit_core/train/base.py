@@ -21,6 +21,17 @@ Asked = Callable[[Any], Any]
 """Observation batch of one in, chunk batch of one out."""
 
 
+class OpenBase(ChunkedBase):
+    """A base that may show its net, for who goes on training a copy of it (`filtered_bc`).
+
+    Attributes:
+        module: (batch, obs_dim) to (batch, chunk, act_dim) in the environment's actions; None: a
+            black box.
+    """
+
+    module: torch.nn.Module | None = None
+
+
 class NamedBase:
     """A base policy as its file or name gives it: chunks in the environment's action space."""
 
@@ -36,13 +47,15 @@ class NamedBase:
         """
         self.name, self._spaces = name, spaces
         kind = kind_of(name)
+        self._module: torch.nn.Module | None = None
         if kind == "act":
             raise BaseError(
                 f"--base '{name}': this file belongs to a robot's contract; "
                 "give TorchScript (.pt) or module:callable"
             )
         if kind == "torchscript":
-            self.sha256, self._ask = _torchscript(Path(name))
+            self.sha256, net, self._ask = _torchscript(Path(name))
+            self._module = None if spaces.is_dict else net
         else:
             found = load_named(name, "--base")
             self.sha256, self._ask = named_sha256(name, found), found
@@ -93,7 +106,7 @@ class NamedBase:
         contract_sha256: str,
         vector: np.ndarray,
         images: Mapping[str, np.ndarray],
-    ) -> ChunkedBase:
+    ) -> OpenBase:
         """Return it as the loop runs it: open loop, chunk by chunk, normalised.
 
         Args:
@@ -107,10 +120,12 @@ class NamedBase:
             return action_space.to_norm(self.plan(observation, seen or {}))
 
         chunk = len(self.plan(vector, images))
-        return ChunkedBase(planner, chunk, action_space, self.sha256, contract_sha256)
+        base = OpenBase(planner, chunk, action_space, self.sha256, contract_sha256)
+        base.module = self._module
+        return base
 
 
-def _torchscript(path: Path) -> tuple[str, Asked]:
+def _torchscript(path: Path) -> tuple[str, torch.nn.Module, Asked]:
     try:
         data = path.read_bytes()
         net = torch.jit.load(str(path), map_location="cpu").eval()
@@ -127,7 +142,7 @@ def _torchscript(path: Path) -> tuple[str, Asked]:
             return net({key: torch.from_numpy(value) for key, value in observation.items()})
         return net(torch.from_numpy(observation))
 
-    return tensorfile.sha256(data), ask
+    return tensorfile.sha256(data), net, ask
 
 
 def _batch(observation: Any) -> Any:
