@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, help="output folder")
     add("--algo", default="resfit", help=f"{', '.join(ALGORITHMS)} (default: resfit)")
     add("--config", type=Path, help="YAML with settings; default: the algorithm's own")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; repeatable")
+    add(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="settings changed"
+    )
     add("--seed", type=int, help="of everything random in training (default: 0)")
     default = Schedule()
     for name, what in (
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     given = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         prepared = prepare(given)
         return _train(prepared)
@@ -71,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error) is ValueError:
             raise
         return _say(one_line(error, 600), 2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _train(prepared: Prepared) -> int:
