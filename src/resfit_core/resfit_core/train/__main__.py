@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--algo", default="resfit", help=f"{', '.join(ALGORITHMS)} (default: resfit)")
     add("--config", type=Path, help="YAML with settings; default: the algorithm's own")
     add(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="settings changed"
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="of settings"
     )
     add("--seed", type=int, help="of everything random in training (default: 0)")
     default = Schedule()
