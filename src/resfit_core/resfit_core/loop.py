@@ -64,16 +64,13 @@ class Environment(Protocol):
 
 
 class Base(Protocol):
-    """The two verbs of `resfit_core.base.protocol.BasePolicy` that a rollout needs."""
+    """The two verbs of `base.protocol.BasePolicy` that a rollout needs."""
 
     def reset(self) -> None:
         """Drop the chunk; the next action plans anew."""
 
     def act(self, observation: np.ndarray) -> BaseAction:
-        """Return the next action of the chunk, planning a new one where it ended.
-
-        Where the task has images they come as a second argument, camera to uint8 (H, W, 3).
-        """
+        """Return the next action of the chunk; images, where there are any, come second."""
 
 
 class Policy(Protocol):
@@ -230,6 +227,7 @@ def episode_record(
     updates: int,
     metrics: Mapping[str, float],
     use_residual: bool = True,
+    weights_version: int = 0,
 ) -> dict[str, Any]:
     """Return the log record of a training episode.
 
@@ -239,6 +237,7 @@ def episode_record(
         updates: gradient updates so far, those after this episode included.
         metrics: of those updates; plain numbers.
         use_residual: false: the base acted alone.
+        weights_version: of the learned policy that acted; 0: none.
     """
     ended_by = "success" if episode.success else "failure" if episode.terminated else "timeout"
     return {
@@ -247,6 +246,7 @@ def episode_record(
         "mode": episode.mode,
         "seed": episode.seed,
         "use_residual": use_residual,
+        "weights_version": weights_version,
         "ended_by": ended_by,
         "success": episode.success,
         "steps": episode.steps,
@@ -338,8 +338,8 @@ def train(
             base_sha256=learner.base_sha256,
         )
         played = time.monotonic()
-        acted = mode == TRAIN and not back and policy.version > 0
-        past.append(Verdict(acted, episode.success))
+        version = policy.version if mode == TRAIN and not back else 0
+        past.append(Verdict(version > 0, episode.success))
         learner.add_episode(episode)
         metrics = learner.train()
         if metrics["updates"]:
@@ -350,6 +350,7 @@ def train(
             updates=learner.updates,
             metrics=metrics,
             use_residual=not back,
+            weights_version=version,
         )
         seconds = {"play_s": played - tick, "learn_s": time.monotonic() - played}
         record |= {name: round(value, 4) for name, value in seconds.items()}

@@ -92,10 +92,11 @@ def words(record: Record, records: list[Record], steps: int) -> str:
         share = sum(verdicts) / len(verdicts) if verdicts else None
         return f"final {record['policy']}: {_share(share, len(verdicts))}"
     learn_s, done = record.get("learn_s", 0.0), record.get("updates", 0)
+    window = min(WINDOW, record["episode"])
     rate = f", {done / learn_s:.0f} updates/s" if learn_s and done else ""
     return (
         f"step {record['env_steps']}/{steps}, episode {record['episode']}, success "
-        f"{recent_success(records):.0%} of the last {WINDOW}, "
+        f"{recent_success(records):.0%} of the last {window}, "
         f"{record['total_updates']} updates{rate}"
     )
 

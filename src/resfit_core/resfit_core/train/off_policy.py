@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from resfit_core.checkpoint import has_checkpoint
+from resfit_core.control.guard import Verdict
 from resfit_core.learner import Learner
 from resfit_core.loop import LoopConfig, train
 from resfit_core.residual import ResidualPolicy
@@ -59,6 +60,11 @@ def learn(job: Job, learner: Learner, policy: ResidualPolicy) -> Result:
         on_episode=job.record,
         eval_env=job.eval_env,
         after_episode=save_now_and_then,
+        history=[
+            Verdict(record["weights_version"] > 0, record["success"])
+            for record in job.records
+            if record["kind"] == "episode"
+        ],
     )
     return Result(
         env_steps=learner.env_steps,

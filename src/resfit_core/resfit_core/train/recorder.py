@@ -16,7 +16,16 @@ from resfit_core.train.job import Record
 
 PROGRESS_FILE = "progress.jsonl"
 WINDOW = 20  # episodes of the running success rate
-_NO_CURVES = {"kind", "episode", "mode", "seed", "steps", "env_steps", "use_residual", "ended_by"}
+_NO_CURVES = {
+    "kind",
+    "episode",
+    "mode",
+    "seed",
+    "env_steps",
+    "weights_version",
+    "time_s",
+    "wall_s",
+}
 
 
 class Recorder:
