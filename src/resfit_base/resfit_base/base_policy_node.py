@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from resfit_base.sensors import observer, streams
 from resfit_core.base.checkpoint import load_base
-from resfit_core.base.protocol import BaseError
+from resfit_core.base.protocol import BaseError, observation_fields
 from resfit_core.control.observe import ObservationError, SensorJoiner
 from resfit_core.control.records import PolicyStep
 from resfit_core.control.tick import ActionError, BaseTick
@@ -39,11 +39,12 @@ class BasePolicyNode(Node):
         if not path:
             raise ParameterError("parameter 'base' is empty; give the base policy's file")
         base = load_base(path, contract)
+        fields = observation_fields(base, contract)
         self._lockstep = clock == "lockstep"
         self._max_age_ns = round(contract.max_observation_age_s * 1e9)
         period_ns = round(contract.period_s * 1e9)
         self._tick = BaseTick(
-            base, observer(contract), contract.sha256, base.base_sha256,
+            base, observer(contract, fields), contract.sha256, base.base_sha256,
             period_ns=period_ns, lockstep=self._lockstep,
             born_ns=self.get_clock().now().nanoseconds,
         )  # fmt: skip
@@ -56,7 +57,7 @@ class BasePolicyNode(Node):
         self.create_subscription(
             ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
         )
-        sensors = streams(contract, contract.images)
+        sensors = streams(contract, contract.images, fields)
         self._joiner: SensorJoiner[Any] = SensorJoiner(
             [s.topic for s in sensors], exact=self._lockstep, slack_ns=self._max_age_ns
         )

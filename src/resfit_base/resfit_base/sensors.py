@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,27 +28,41 @@ class Stream:
     msg_type: Any
 
 
-def streams(contract: Contract, cameras: tuple[str, ...]) -> tuple[Stream, ...]:
+def streams(
+    contract: Contract, cameras: tuple[str, ...], base_fields: tuple[str, ...] = ()
+) -> tuple[Stream, ...]:
     """Return the topics to join, the primary one (whose stamp is the set's) first.
 
     Args:
         contract: Its fields say which sensors are needed.
         cameras: Names of the cameras whose images somebody wants.
+        base_fields: Fields that the base wants besides; a scripted expert does.
     """
+    fields = {*contract.fields, *base_fields}
     found = [Stream(JOINTS, JointState)]
-    if "wrench" in contract.fields:
+    if "wrench" in fields:
         found += [Stream(f"{name}/wrench", WrenchStamped) for name in contract.wrenches]
-    if {"object_position", "hand_to_object"} & set(contract.fields):
+    if {"object_position", "hand_to_object"} & fields:
         found.append(Stream(OBJECTS, PoseArray))
     found += [Stream(contract.camera(name).topic, Image) for name in cameras]
     return tuple(found)
 
 
-def observer(contract: Contract) -> Callable[[dict[str, Any]], Seen]:
-    """Return the function that turns a joined set, topic to message, into what the tick needs."""
+def observer(
+    contract: Contract, base_fields: tuple[str, ...] = ()
+) -> Callable[[dict[str, Any]], Seen]:
+    """Return the function that turns a joined set, topic to message, into what the tick needs.
+
+    Args:
+        contract: Layout of the observation that everybody sees.
+        base_fields: Fields of the base's own observation, in order; empty: the contract's.
+    """
     builder, order = ObservationBuilder(contract), JointOrder(contract.joint_names)
+    own = None
+    if base_fields and base_fields != contract.fields:
+        own = ObservationBuilder(dataclasses.replace(contract, fields=base_fields))
     wrench_topics = [f"{name}/wrench" for name in contract.wrenches]
-    needs_velocity = "joint_velocity" in contract.fields
+    needs_velocity = "joint_velocity" in {*contract.fields, *base_fields}
     topics = {name: contract.camera(name).topic for name in contract.images}
 
     def build(items: dict[str, Any]) -> Seen:
@@ -57,7 +72,7 @@ def observer(contract: Contract) -> Callable[[dict[str, Any]], Seen]:
             wrenches = np.stack([conversions.wrench_from_msg(items[t])[1] for t in wrench_topics])
         if OBJECTS in items:
             poses = conversions.poses_from_msg(items[OBJECTS])[1]
-        observation = builder.build(
+        measured = (
             order.sort(names, position),
             order.sort(names, velocity) if needs_velocity else None,
             wrenches,
@@ -65,6 +80,11 @@ def observer(contract: Contract) -> Callable[[dict[str, Any]], Seen]:
         )
         full = {name: conversions.image_from_msg(items[t]) for name, t in topics.items()}
         small = tuple(shrink(image, contract.image_size) for image in full.values())
-        return Seen(observation, small, full or None)
+        return Seen(
+            builder.build(*measured),
+            small,
+            full or None,
+            None if own is None else own.build(*measured),
+        )
 
     return build

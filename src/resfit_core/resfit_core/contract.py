@@ -77,7 +77,7 @@ class Contract:
     wrenches: tuple[str, ...]
     cameras: tuple[Camera, ...]
     objects: tuple[str, ...]
-    hand: Chain | None
+    hands: tuple[Chain, ...]
     fields: tuple[str, ...]
     images: tuple[str, ...]
     image_size: int
@@ -97,6 +97,11 @@ class Contract:
     def joint_names(self) -> tuple[str, ...]:
         """Names of the actuated joints in the order of every action vector."""
         return tuple(j.name for j in self.joints)
+
+    @property
+    def hand(self) -> Chain | None:
+        """The first of the hands that the task looks from; None: it looks from none."""
+        return self.hands[0] if self.hands else None
 
     @property
     def action_dim(self) -> int:
@@ -131,7 +136,7 @@ class Contract:
             "joint_velocity": self.action_dim,
             "wrench": WRENCH_SIZE * len(self.wrenches),
             "object_position": POSITION_SIZE * len(self.objects),
-            "hand_to_object": POSITION_SIZE * len(self.objects),
+            "hand_to_object": POSITION_SIZE * len(self.objects) * len(self.hands),
         }
         layout, at = {}, 0
         for name in self.fields:
@@ -235,7 +240,7 @@ _TASK_KEYS = {
     "task", "robot", "horizon_steps", "objects", "hand", "observation", "image_size",
     "reaction_time_s",
 }  # fmt: skip
-_FIELDS = ("joint_position", "joint_velocity", "wrench", "object_position", "hand_to_object")
+FIELDS = ("joint_position", "joint_velocity", "wrench", "object_position", "hand_to_object")
 
 
 def load_contract(
@@ -267,11 +272,14 @@ def load_contract(
     chosen = variants[variant]
     check_keys(chosen, {"fields", "images"}, f"{task_file}: observation.{variant}")
     for name in chosen["fields"]:
-        if name not in _FIELDS:
+        if name not in FIELDS:
             raise ContractError(
-                f"{task_file}: observation.{variant}.fields: '{name}' is not one of {_FIELDS}"
+                f"{task_file}: observation.{variant}.fields: '{name}' is not one of {FIELDS}"
             )
-    merged = {"robot": robot, "task": task, "variant": variant}
+    hands = _names(task["hand"], task_file)
+    # Chains that the task does not look from are no part of what was agreed.
+    chains = {name: chain for name, chain in dict(robot["chains"]).items() if name in hands}
+    merged = {"robot": {**robot, "chains": chains}, "task": task, "variant": variant}
     canonical = json.dumps(merged, sort_keys=True, separators=(",", ":"))
     joints = _joints(robot["joints"], robot_file)
     check_keys_in(robot["max_step_rad"], {j.group for j in joints}, f"{robot_file}: max_step_rad")
@@ -284,7 +292,10 @@ def load_contract(
         wrenches=tuple(robot["wrenches"]),
         cameras=_cameras(robot["cameras"], robot_file),
         objects=tuple(task["objects"]),
-        hand=_hand(task["hand"], robot["chains"], {j.name for j in joints}, robot_file, task_file),
+        hands=tuple(
+            _hand(name, robot["chains"], {j.name for j in joints}, robot_file, task_file)
+            for name in hands
+        ),
         fields=tuple(chosen["fields"]),
         images=tuple(chosen["images"]),
         image_size=int(_positive(task, "image_size", task_file)),
@@ -295,7 +306,7 @@ def load_contract(
         command_timeout_s=_positive(robot, "command_timeout_s", robot_file),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
     )
-    if "hand_to_object" in contract.fields and contract.hand is None:
+    if "hand_to_object" in contract.fields and not contract.hands:
         raise ContractError(f"{task_file}: field 'hand_to_object' needs 'hand' to name a chain")
     for name in contract.images:
         contract.camera(name)
@@ -338,11 +349,15 @@ def _cameras(data: Any, where: str | Path) -> tuple[Camera, ...]:
     return tuple(cameras)
 
 
-def _hand(
-    name: str | None, chains: Any, joints: set[str], robot_file: Any, task_file: Any
-) -> Chain | None:
-    if name is None:
-        return None
+def _names(given: Any, where: str | Path) -> tuple[str, ...]:
+    """Return `hand` as a tuple: it is a chain's name, a list of them, or null for none."""
+    names = () if given is None else (given,) if isinstance(given, str) else given
+    if not isinstance(names, (tuple, list)) or not all(isinstance(n, str) for n in names):
+        raise ContractError(f"{where}: 'hand' is {given!r}, a chain's name or a list is needed")
+    return tuple(names)
+
+
+def _hand(name: str, chains: Any, joints: set[str], robot_file: Any, task_file: Any) -> Chain:
     if not isinstance(chains, Mapping) or name not in chains:
         raise ContractError(f"{task_file}: hand '{name}' is not one of {robot_file}'s chains")
     links = []

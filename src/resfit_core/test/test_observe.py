@@ -49,6 +49,19 @@ def test_fields_lie_where_the_layout_says(contract):
     )
 
 
+def test_several_hands_one_after_the_other():
+    contract = load_contract(
+        CONFIG / "robot" / "vega_1.yaml", CONFIG / "task" / "package_handover.yaml", "state"
+    )
+    joints, velocity, wrenches, _ = _inputs(contract)
+    poses = np.random.default_rng(2).normal(size=(3, 7))
+    seen = ObservationBuilder(contract).build(joints, velocity, wrenches, poses)
+    tips = [ForwardKinematics(h, contract.joint_names).tip(joints)[0] for h in contract.hands]
+    expected = np.concatenate([(poses[:, :3] - tip).ravel() for tip in tips])
+    np.testing.assert_allclose(seen[contract.layout["hand_to_object"]], expected, atol=1e-6)
+    assert [h.name for h in contract.hands] == ["right_hand", "left_hand"]
+
+
 def test_wrong_input_names_the_field(contract):
     joints, velocity, wrenches, poses = _inputs(contract)
     build = ObservationBuilder(contract).build

@@ -8,14 +8,15 @@ import torch
 
 from resfit_core.contract import ActionSpace, load_contract
 from resfit_core.control.kinematics import ForwardKinematics
+from resfit_core.control.observe import ObservationBuilder
 from resfit_core.nets.views import FINE_M, RawView, TaskSpaceView, TorchKinematics, make_view
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 
 
-def contract(variant="state"):
+def contract(variant="state", task="woolly_ball_pnp"):
     return load_contract(
-        CONFIG / "robot" / "vega_1.yaml", CONFIG / "task" / "woolly_ball_pnp.yaml", variant
+        CONFIG / "robot" / "vega_1.yaml", CONFIG / "task" / f"{task}.yaml", variant
     )
 
 
@@ -74,6 +75,37 @@ def test_sizes_match_what_comes_out():
         assert view.critic_observation(raw, raw).shape == (4, view.critic_obs_dim)
         assert view.critic_action(view.anchor(raw), action).shape == (4, view.critic_act_dim)
         assert view.actor_observation(raw, raw, action).shape == (4, view.actor_obs_dim)
+
+
+def test_two_hands_see_every_object_in_the_observation_s_order():
+    c = contract(task="package_handover")
+    space = ActionSpace.from_limits(c)
+    scale = np.array([0.0 if j.group == "head" else 0.1 for j in c.joints])
+    view = TaskSpaceView(c, space, scale)
+    rng = np.random.default_rng(1)
+    pose, poses = rng.uniform(c.lower, c.upper), rng.normal(size=(3, 7))
+    seen = ObservationBuilder(c).build(pose, None, np.zeros((2, 6)), poses)
+    raw = torch.from_numpy(seen[None])
+    # Commanding the pose that is there gives the distances that are observed: hands in one order.
+    action = torch.from_numpy(space.to_norm(pose)[None])
+    commanded = view.critic_action(view.anchor(raw), action)[0, len(view.moved) :]
+    observed = view.critic_observation(raw, raw)[0, -18:]
+    np.testing.assert_allclose(commanded, observed, atol=1e-3)
+    assert len(view.moved) == 12 and len(commanded) == 2 * 3 * 3
+    actor = view.actor_observation(raw, raw, action)
+    np.testing.assert_allclose(actor[0, -36:-18], observed, atol=1e-3)
+    assert actor.shape == (1, view.actor_obs_dim)
+
+
+def test_two_hands_gradient_reaches_both_arms():
+    c = contract(task="package_handover")
+    scale = np.array([0.0 if j.group == "head" else 0.1 for j in c.joints])
+    view = TaskSpaceView(c, ActionSpace.from_limits(c), scale)
+    action = torch.full((1, c.action_dim), 0.1, requires_grad=True)
+    view.critic_action(torch.zeros(1, 9), action).square().sum().backward()
+    moved = action.grad[0] != 0
+    assert moved[:26].all()
+    assert not moved[26:].any()
 
 
 def test_pixels_have_no_object_positions_to_look_from():

@@ -9,9 +9,9 @@ import time
 import numpy as np
 from scipy.stats import binomtest
 
-from resfit_sim.expert import Expert
-from resfit_sim.joints import RIGHT_ARM
-from resfit_sim.kinematics import RightArmKinematics
+from resfit_sim.errors import PlanFailed
+from resfit_sim.expert import Expert, make_expert
+from resfit_sim.joints import LEFT_ARM, RIGHT_ARM
 from resfit_sim.tasks import SPLITS, TASKS, episode_seed
 from resfit_sim.twin import Twin
 
@@ -21,19 +21,25 @@ def run_episode(twin: Twin, expert: Expert, seed: int) -> tuple[bool, int, float
 
     Returns:
         Whether it succeeded, its control steps, and the largest distance of an arm target from the
-        measured joint [rad].
+        measured joint [rad]. An episode whose plan fails ends there.
     """
     twin.reset(seed)
     sensors = twin.sensors()
-    expert.reset(sensors.object_poses, sensors.joint_position, np.random.default_rng(seed))
     gap = 0.0
     for step in range(twin.task.horizon_steps):
-        target = expert.act(step)
-        away = np.abs(target - twin.sensors().joint_position)
-        gap = max(gap, float(away[RIGHT_ARM].max()))
+        try:
+            if step == 0:
+                rng = np.random.default_rng([seed, 1])  # as `ExpertBase`
+                expert.reset(sensors.object_poses, sensors.joint_position, rng)
+            target = expert.act(step, sensors.object_poses)
+        except PlanFailed:
+            return False, step, gap
+        away = np.abs(target - sensors.joint_position)
+        gap = max(gap, float(away[RIGHT_ARM].max()), float(away[LEFT_ARM].max()))
         twin.step(target)
         if twin.success:
             return True, step + 1, gap
+        sensors = twin.sensors()
     return False, twin.task.horizon_steps, gap
 
 
@@ -48,7 +54,7 @@ def main() -> None:
         parser.error(f"--episodes {arguments.episodes} must be 1 or more")
 
     twin = Twin(arguments.task)
-    expert = Expert(RightArmKinematics(twin.model))
+    expert = make_expert(arguments.task, twin.model)
     results, failed, begin = [], [], time.perf_counter()
     for index in range(arguments.episodes):
         seed = episode_seed(arguments.seed_split, index)

@@ -1,4 +1,4 @@
-"""Inverse kinematics of the right arm: damped least squares with a pull towards a posture."""
+"""Inverse kinematics of one arm: damped least squares with a pull towards a posture."""
 
 from __future__ import annotations
 
@@ -6,31 +6,41 @@ import mujoco
 import numpy as np
 
 from resfit_sim.errors import PlanFailed
-from resfit_sim.joints import JOINT_NAMES, RIGHT_ARM
-from resfit_sim.vega import GRASP_SITE
+from resfit_sim.joints import JOINT_NAMES, LEFT_ARM, RIGHT_ARM
+from resfit_sim.vega import GRASP_SITES
 
-# A relaxed arm in front of the crouched body.
-_POSTURE_RAD = np.array([-0.845, -0.3, 0.0, -1.556, -1.271, 0.0, 0.0])
+# A relaxed arm in front of the crouched body; the left one is its mirror image.
+_POSTURE_RAD = {
+    "left": np.array([0.845, 0.3, 0.0, -1.556, 1.271, 0.0, 0.0]),
+    "right": np.array([-0.845, -0.3, 0.0, -1.556, -1.271, 0.0, 0.0]),
+}
+_ARM = {"left": LEFT_ARM, "right": RIGHT_ARM}
 _DAMPING = 1e-4
 _POSTURE_PULL = 0.05
 _MAX_STEP_RAD = 0.3
 
 
-class RightArmKinematics:
-    """Forward and inverse kinematics of the grasp site, on private data of a model.
+class ArmKinematics:
+    """Forward and inverse kinematics of one hand's grasp site, on private data of a model.
 
     Knows the robot only: neither the simulated state nor any object.
     """
 
-    def __init__(self, model: mujoco.MjModel) -> None:
-        """Prepare for `model`; it is read, never written."""
+    def __init__(self, model: mujoco.MjModel, side: str = "right") -> None:
+        """Prepare for `model`; it is read, never written.
+
+        Args:
+            model: Compiled model of the robot.
+            side: `left` or `right`.
+        """
         self._model = model
+        self._posture = _POSTURE_RAD[side]
         self._data = mujoco.MjData(model)
-        joints = [model.joint(name) for name in JOINT_NAMES[RIGHT_ARM]]
+        joints = [model.joint(name) for name in JOINT_NAMES[_ARM[side]]]
         self._qpos = np.array([int(joint.qposadr[0]) for joint in joints])
         self._qvel = np.array([int(joint.dofadr[0]) for joint in joints])
         self._range = np.array([joint.range for joint in joints])
-        self._site = int(model.site(GRASP_SITE).id)
+        self._site = int(model.site(GRASP_SITES[side]).id)
 
     def forward(self, arm_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return position (3,) [m] and rotation (3, 3) of the grasp site in the base frame."""
@@ -77,7 +87,7 @@ class RightArmKinematics:
             part = jacobian[:, self._qvel]
             inverse = part.T @ np.linalg.inv(part @ part.T + _DAMPING * np.eye(6))
             free = np.eye(7) - inverse @ part
-            step = inverse @ error + free @ (_POSTURE_PULL * (_POSTURE_RAD - joints))
+            step = inverse @ error + free @ (_POSTURE_PULL * (self._posture - joints))
             largest = np.abs(step).max()
             joints = joints + step * min(1.0, _MAX_STEP_RAD / max(largest, 1e-12))
             joints = np.clip(joints, self._range[:, 0], self._range[:, 1])

@@ -22,7 +22,7 @@ CACHE_VARIABLE = "RESFIT_SIM_CACHE"
 _TABLE_CENTER = (0.58, -0.06)
 _TABLE_HALF = (0.26, 0.52)
 _ZED_FOVY_DEG = 72.0  # ZED X Mini, 2.2 mm lens: its vertical field of view
-_SOURCES = ("model.py", "vega.py", "meshes.py", "joints.py")
+_SOURCES = ("model.py", "vega.py", "meshes.py", "joints.py", "tasks/tote.py")
 
 
 def load_model(task: Task) -> mujoco.MjModel:
@@ -63,7 +63,7 @@ def _fingerprint(task: Task) -> str:
             digest.update(f"{package}={metadata.version(package)};".encode())
         except metadata.PackageNotFoundError:
             digest.update(f"{package}=none;".encode())
-    for source in (*(Path(__file__).with_name(name) for name in _SOURCES), task.source()):
+    for source in (*(Path(__file__).parent / name for name in _SOURCES), task.source()):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -10,8 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 
 from resfit_sim.errors import SimError
-from resfit_sim.expert import Expert
-from resfit_sim.kinematics import RightArmKinematics
+from resfit_sim.expert import make_expert
 from resfit_sim.tasks import TASKS
 from resfit_sim.twin import Twin
 
@@ -21,15 +20,15 @@ _AFTERGLOW_STEPS = 10  # steps filmed after success
 def record(task: str, seed: int, out: Path, camera: str, width: int, height: int) -> bool:
     """Write one expert episode as a video at 20 frames per second and return its success."""
     twin = Twin(task)
-    expert = Expert(RightArmKinematics(twin.model))
+    expert = make_expert(task, twin.model)
     twin.reset(seed)
     sensors = twin.sensors()
-    expert.reset(sensors.object_poses, sensors.joint_position, np.random.default_rng(seed))
+    expert.reset(sensors.object_poses, sensors.joint_position, np.random.default_rng([seed, 1]))
     done_at = None
     with imageio.get_writer(out, fps=20, macro_block_size=None, quality=8) as writer:
         for step in range(twin.task.horizon_steps):
             writer.append_data(twin.render(camera, width, height))
-            twin.step(expert.act(step))
+            twin.step(expert.act(step, twin.sensors().object_poses))
             if done_at is None and twin.success:
                 done_at = step
             if done_at is not None and step >= done_at + _AFTERGLOW_STEPS:

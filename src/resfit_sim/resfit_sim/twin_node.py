@@ -24,8 +24,6 @@ from resfit_sim.factory import twin_for
 from resfit_sim.freerun import FreeRun
 from resfit_sim.lockstep import LockStep, Scene
 
-_OBJECT_FIELDS = {"object_position", "hand_to_object"}
-
 
 class TwinNode(Node):
     """Publishes what the twin's sensors say and moves it by `joint_command`.
@@ -84,9 +82,8 @@ class TwinNode(Node):
             name: self.create_publisher(WrenchStamped, f"{name}/wrench", profile)
             for name in (self._contract.wrenches if "wrench" in fields else ())
         }
-        self._poses = None
-        if _OBJECT_FIELDS & set(fields):
-            self._poses = self.create_publisher(PoseArray, "object_poses", profile)
+        # In every variant: where the policies see images, the scripted expert still looks here.
+        self._poses = self.create_publisher(PoseArray, "object_poses", profile)
         self._images = {
             name: self.create_publisher(Image, self._contract.camera(name).topic, profile)
             for name in self._contract.images
@@ -132,10 +129,7 @@ class TwinNode(Node):
         for name, publisher in self._wrenches.items():
             wrench = sensors.wrench_left if name.startswith("left") else sensors.wrench_right
             out.append((publisher, conversions.wrench_to_msg(stamp_ns, wrench, name)))
-        if self._poses is not None:
-            out.append(
-                (self._poses, conversions.poses_to_msg(stamp_ns, sensors.object_poses, "base"))
-            )
+        out.append((self._poses, conversions.poses_to_msg(stamp_ns, sensors.object_poses, "base")))
         if self._images and (self._lockstep or stamp_ns >= self._next_image_ns):
             out += self._draw(stamp_ns)
         return out

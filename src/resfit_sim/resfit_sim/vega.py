@@ -20,13 +20,13 @@ from resfit_sim.joints import JOINT_NAMES
 
 TORSO_RAD = {"torso_j1": 0.52, "torso_j2": 1.05, "torso_j3": -0.26}
 HANDS = {"left": "L_hand_base", "right": "R_hand_base"}
-GRASP_SITE = "R_grasp"
+GRASP_SITES = {"left": "L_grasp", "right": "R_grasp"}
 # Geom groups: 0 room and objects, then the robot twice: light for its own cameras, fine for films.
 LIGHT_GROUP, FINE_GROUP, CONTACT_GROUP = 1, 2, 3
 # Contact bits: a pair collides when one side's type meets the other's affinity.
 ROBOT_TYPE, FIXTURE_TYPE, OBJECT_TYPE = 1, 2, 4
 
-_GRASP_IN_HAND = (-0.1168, -0.0232, -0.0548)
+_GRASP_IN_HAND = {"left": (-0.1168, 0.0232, -0.0548), "right": (-0.1168, -0.0232, -0.0548)}
 _GAINS = {  # kp [Nm/rad], kv [Nm s/rad], armature [kg m^2]
     "shoulder": (400.0, 20.0, 0.1),
     "wrist": (150.0, 6.0, 0.03),
@@ -283,8 +283,10 @@ def _add_actuators(spec: mujoco.MjSpec) -> None:
 
 
 def _add_sites(spec: mujoco.MjSpec) -> None:
-    spec.body("R_hand_base").add_site(name=GRASP_SITE, pos=_GRASP_IN_HAND, size=[0.005], group=4)
     for side, body in HANDS.items():
+        spec.body(body).add_site(
+            name=GRASP_SITES[side], pos=_GRASP_IN_HAND[side], size=[0.005], group=4
+        )
         spec.body(body).add_site(name=f"{side}_wrist", size=[0.005], group=4)
         for kind, sensor in (
             ("force", mujoco.mjtSensor.mjSENS_FORCE),

@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 
 from resfit_sim.errors import InvalidJointNames, InvalidTarget, UnknownTask
-from resfit_sim.expert import Expert
 from resfit_sim.joints import JOINT_NAMES
-from resfit_sim.kinematics import RightArmKinematics
-from resfit_sim.tasks import episode_seed
 from resfit_sim.twin import Twin
 
 
@@ -171,19 +168,3 @@ def test_works_without_any_opengl():
     )
     assert done.returncode == 0, done.stderr
     assert "refused" in done.stdout and "fix: install" in done.stdout
-
-
-def test_expert_succeeds(twin):
-    expert = Expert(RightArmKinematics(twin.model))
-    wins = 0
-    for index in range(4):
-        seed = episode_seed("demo", index)
-        twin.reset(seed)
-        sensors = twin.sensors()
-        expert.reset(sensors.object_poses, sensors.joint_position, np.random.default_rng(seed))
-        for step in range(twin.task.horizon_steps):
-            twin.step(expert.act(step))
-            if twin.success:
-                break
-        wins += twin.success
-    assert wins >= 3

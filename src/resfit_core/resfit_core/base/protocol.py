@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from resfit_core.contract import ActionSpace
+from resfit_core.contract import FIELDS, ActionSpace, Contract
 
 Images = Mapping[str, np.ndarray]
 Planner = Callable[[np.ndarray, Images | None], np.ndarray]
@@ -38,6 +38,10 @@ class BaseAction(NamedTuple):
 class BasePolicy(Protocol):
     """A frozen policy, asked once per control step. Not thread-safe.
 
+    It may have one more attribute, `observation_fields`: names of the fields of `observation` that
+    it wants to see in place of the contract's, as a scripted expert does that knows where the
+    objects are while everybody else sees images. Only the node serves it.
+
     Attributes:
         chunk_length: steps executed open loop from one plan.
         action_space: maps its normalised actions to joint targets.
@@ -60,6 +64,19 @@ class BasePolicy(Protocol):
             observation: float32 (obs_dim,), contract layout, SI units.
             images: camera name to uint8 RGB (height, width, 3); None where the contract has none.
         """
+
+
+def observation_fields(base: BasePolicy, contract: Contract) -> tuple[str, ...]:
+    """Return the fields of the observation that `base` wants to see; mostly the contract's.
+
+    Raises:
+        BaseError: A field has no name that exists.
+    """
+    fields = tuple(getattr(base, "observation_fields", contract.fields))
+    for name in fields:
+        if name not in FIELDS:
+            raise BaseError(f"base policy wants observation field '{name}'; known: {FIELDS}")
+    return fields
 
 
 class ChunkedBase:

@@ -25,14 +25,12 @@ class ObservationBuilder:
     """Builds flat observations in the contract's layout. Keeps no state between calls."""
 
     def __init__(self, contract: Contract) -> None:
-        """Prepare the layout and, where the task looks from a hand, its kinematics."""
+        """Prepare the layout and the kinematics of the hands that the task looks from."""
         self._contract = contract
         self._layout = contract.layout
-        self._hand = None
-        if "hand_to_object" in self._layout:
-            if contract.hand is None:
-                raise ObservationError("field 'hand_to_object' needs the task's 'hand'")
-            self._hand = ForwardKinematics(contract.hand, contract.joint_names)
+        if "hand_to_object" in self._layout and not contract.hands:
+            raise ObservationError("field 'hand_to_object' needs the task's 'hand'")
+        self._hands = [ForwardKinematics(h, contract.joint_names) for h in contract.hands]
 
     def build(
         self,
@@ -64,7 +62,7 @@ class ObservationBuilder:
                 value = objects
                 if name == "hand_to_object":
                     joints = np.asarray(joint_position, np.float64)
-                    value = objects - self._hand.tip(joints)[0]
+                    value = np.stack([objects - hand.tip(joints)[0] for hand in self._hands])
             else:
                 value = {
                     "joint_position": joint_position,

@@ -19,11 +19,15 @@ class ActionError(ValueError):
 
 
 class Seen(NamedTuple):
-    """One observation, built: flat vector, the residual's images, and what the base wants."""
+    """One observation, built: flat vector, the residual's images, and what the base wants.
+
+    `base_observation` is None where the base sees the same vector as everybody.
+    """
 
     observation: np.ndarray
     images: tuple[np.ndarray, ...] = ()
     base_images: Any = None
+    base_observation: np.ndarray | None = None
 
 
 class Base(Protocol):
@@ -185,7 +189,8 @@ class BaseTick:
         self, stamp_ns: int, joined: Any, episode: int, number: int, *, is_last: bool
     ) -> PolicyStep:
         seen = self._build(joined)
-        proposal = self._base.act(seen.observation, seen.base_images)
+        own = seen.base_observation
+        proposal = self._base.act(seen.observation if own is None else own, seen.base_images)
         finite = np.isfinite(proposal.action_norm)
         if not finite.all():
             joint = int(np.argmin(finite))

@@ -89,12 +89,13 @@ class TorchKinematics(nn.Module):
 
 
 class TaskSpaceView(nn.Module):
-    """The hand's place as seen from the objects, instead of the arm's joint angles.
+    """The hands' places as seen from the objects, instead of the arms' joint angles.
 
-    The critic sees: positions of the joints that the residual moves but that are no part of the
-    arm's chain (the fingers), wrenches, objects, hand to objects; and of the action the targets of
-    those same joints and the commanded hand to objects. The actor sees the whole observation, and
-    where the base's action will bring the hand.
+    One hand or several, as the task names them. The critic sees: positions of the joints that the
+    residual moves but that are no part of an arm's chain (the fingers), wrenches, objects, hands
+    to objects; and of the action the targets of those same joints and the commanded hands to
+    objects. The actor sees the whole observation, and where the base's action will bring the
+    hands.
     """
 
     def __init__(self, contract: Contract, space: ActionSpace, scale: np.ndarray) -> None:
@@ -112,14 +113,16 @@ class TaskSpaceView(nn.Module):
         super().__init__()
         layout = contract.layout
         missing = [n for n in ("object_position", "hand_to_object") if n not in layout]
-        if contract.hand is None or missing:
+        if not contract.hands or missing:
             raise ValueError(
                 f"critic_view is 'task_space', but task '{contract.task}' ({contract.variant}) "
                 f"lacks {missing or 'hand'}; name it in the task's YAML or set critic_view: raw"
             )
-        self.kinematics = TorchKinematics(contract.hand, contract.joint_names)
+        self.kinematics = nn.ModuleList(
+            TorchKinematics(hand, contract.joint_names) for hand in contract.hands
+        )
         self._objects, self._hand = layout["object_position"], layout["hand_to_object"]
-        chain = {link.joint for link in contract.hand.links}
+        chain = {link.joint for hand in contract.hands for link in hand.links}
         moved = [
             i
             for i, name in enumerate(contract.joint_names)
@@ -152,17 +155,20 @@ class TaskSpaceView(nn.Module):
 
     def critic_action(self, anchor: Tensor, action: Tensor) -> Tensor:
         """Return the critic's form of an action; differentiable. Shape (batch, critic_act_dim)."""
-        tip = self.kinematics(self.low + (action + 1) * self.reach)
-        to_objects = anchor - tip.repeat(1, anchor.shape[1] // 3)
-        return torch.cat((action[:, self.moved], _fine(to_objects)), 1)
+        return torch.cat((action[:, self.moved], self._to_objects(anchor, action)), 1)
 
     def actor_observation(self, z: Tensor, raw: Tensor, base_action: Tensor) -> Tensor:
         """Return the actor's part of the observation. Shape (batch, actor_obs_dim)."""
-        tip = self.kinematics(self.low + (base_action + 1) * self.reach)
-        to_objects = raw[:, self._objects] - tip.repeat(
-            1, (self._hand.stop - self._hand.start) // 3
-        )
-        return torch.cat((z, _fine(to_objects), _fine(raw[:, self._hand])), 1)
+        to_objects = self._to_objects(raw[:, self._objects], base_action)
+        return torch.cat((z, to_objects, _fine(raw[:, self._hand])), 1)
+
+    def _to_objects(self, objects: Tensor, action: Tensor) -> Tensor:
+        """Return commanded hands to objects, in the order of `hand_to_object`."""
+        target = self.low + (action + 1) * self.reach
+        tips = [
+            kinematics(target).repeat(1, objects.shape[1] // 3) for kinematics in self.kinematics
+        ]
+        return _fine(objects.repeat(1, len(tips)) - torch.cat(tips, 1))
 
 
 View = RawView | TaskSpaceView

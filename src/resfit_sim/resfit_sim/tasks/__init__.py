@@ -5,11 +5,12 @@ from __future__ import annotations
 from resfit_core.seeds import SPLITS, episode_seed
 from resfit_sim.errors import UnknownTask
 from resfit_sim.tasks.base import Task
+from resfit_sim.tasks.package_handover import PackageHandover
 from resfit_sim.tasks.woolly_ball_pnp import WoollyBallPnP
 
 __all__ = ["SPLITS", "TASKS", "Task", "episode_seed", "make_task"]
 
-TASKS: dict[str, type[Task]] = {WoollyBallPnP.name: WoollyBallPnP}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (WoollyBallPnP, PackageHandover)}
 
 
 def make_task(name: str) -> Task:

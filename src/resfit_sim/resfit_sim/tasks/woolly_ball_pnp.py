@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from resfit_sim.tasks.base import Task
+from resfit_sim.tasks.tote import add_tote, place_tote
 
 TABLE_TOP_M = 0.70
 BALL_RADIUS_M = (0.030, 0.035)
@@ -15,7 +16,6 @@ TOTE_INNER_M = (0.22, 0.26)  # x, y
 TOTE_HEIGHT_M = 0.10
 
 _BALL_MASS_KG = 0.060
-_WALL_M = 0.006
 _SUCCESS_STEPS = 3  # control steps the ball must lie in the tote, released
 _REST_M_S = 0.25
 _START_STD_RAD = 0.02
@@ -56,25 +56,7 @@ class WoollyBallPnP(Task):
             contype=4,
             conaffinity=7,
         )
-        tote = spec.worldbody.add_body(name="tote", mocap=True, pos=(0.52, 0.16, TABLE_TOP_M))
-        x, y, wall = TOTE_INNER_M[0] / 2, TOTE_INNER_M[1] / 2, _WALL_M / 2
-        height = TOTE_HEIGHT_M / 2
-        for pos, size in (
-            ((0, 0, wall), (x, y, wall)),
-            ((x + wall, 0, height), (wall, y + 2 * wall, height)),
-            ((-x - wall, 0, height), (wall, y + 2 * wall, height)),
-            ((0, y + wall, height), (x, wall, height)),
-            ((0, -y - wall, height), (x, wall, height)),
-        ):
-            tote.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_BOX,
-                pos=pos,
-                size=size,
-                rgba=(0.16, 0.45, 0.74, 1),
-                contype=2,
-                conaffinity=1,
-                friction=(0.8, 0.01, 0.002),
-            )
+        add_tote(spec, TOTE_INNER_M, TOTE_HEIGHT_M)
 
     def reset(
         self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator
@@ -96,9 +78,7 @@ class WoollyBallPnP(Task):
         address = int(model.joint("ball").qposadr[0])
         data.qpos[address : address + 3] = (*ball_xy, TABLE_TOP_M + radius)
         data.qpos[address + 3 : address + 7] = quaternion / np.linalg.norm(quaternion)
-        mocap = int(model.body("tote").mocapid[0])
-        data.mocap_pos[mocap] = (*tote_xy, TABLE_TOP_M)
-        data.mocap_quat[mocap] = (1.0, 0.0, 0.0, 0.0)
+        place_tote(model, data, tote_xy, TABLE_TOP_M)
         return start
 
     def observe(self, model: mujoco.MjModel, data: mujoco.MjData) -> bool:
