@@ -285,6 +285,29 @@ def test_press_before_the_first_step_is_refused(rig: Rig) -> None:
     assert rig.last.end_ns == FIRST
 
 
+# --- emergency stop ------------------------------------------------------------------------------
+
+
+def test_estop_aborts_and_nothing_goes_on_by_itself(rig: Rig) -> None:
+    rig.steps(5)
+    for _ in range(3):  # said again until the driver has latched
+        rig.press(Press.ESTOP, source="panel")
+    assert ending(rig.last) == (EndedBy.ABORTED, 4, 0.0, False, True)
+    assert rig.last.reason == "e-stop by panel"
+    rig.close()
+    rig.press(Press.REARM, source="panel")
+    assert (rig.last.phase, len(rig.resets)) == (Phase.PAUSED, 1)
+    rig.press(Press.START, source="panel")
+    assert rig.last.phase == Phase.RESETTING
+
+
+def test_estop_while_the_scene_is_reset_pauses_at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.press(Press.ESTOP, source="panel")
+    rig.press(Press.ESTOP, source="panel")
+    assert rig.phases == [(Phase.RESETTING, 1), (Phase.PAUSED, 0)]
+
+
 # --- late, double, contradictory, undo -----------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from resfit_ros import conversions, qos
 from resfit_ros.node import Node, run_process
 from resfit_ros.parameters import declare
 
-KEYBOARD, TOPIC = HUMAN
+KEYBOARD, TOPIC = HUMAN[:2]
 KEYS = {
     "s": Press.SUCCESS,
     "f": Press.FAILURE,

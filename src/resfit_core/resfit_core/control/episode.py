@@ -7,6 +7,7 @@ from typing import Any
 
 from resfit_core.control.budget import LearnerNews, UpdateBudget
 from resfit_core.control.episode_parts import (
+    VERDICTS,
     Clocks,
     Ended,
     EpisodeError,
@@ -25,11 +26,6 @@ from resfit_core.control.run_book import RunBook
 from resfit_core.control.safety import Reason
 from resfit_core.run_log import EpisodeLine
 
-_VERDICTS = {
-    Press.SUCCESS: EndedBy.SUCCESS,
-    Press.FAILURE: EndedBy.FAILURE,
-    Press.TIMEOUT: EndedBy.TIMEOUT,
-}
 _CORRECTING = (Press.SUCCESS, Press.FAILURE, Press.UNDO)
 _PREPARING = (Phase.RESETTING, Phase.READY)
 _RETRY_NS = 1_000_000_000
@@ -104,9 +100,9 @@ class EpisodeManager:
             self._ignore(
                 event, f"it is meant for episode {event.episode}, not {self._book.number}"
             )
-        elif kind in _VERDICTS:
-            self._on_verdict(event, _VERDICTS[kind])
-        else:
+        elif kind in VERDICTS:
+            self._on_verdict(event, VERDICTS[kind])
+        elif kind != Press.REARM:  # that one is for the driver
             getattr(self, f"_on_{kind.name.lower()}")(event)
 
     def scene(self, episode: int, success: bool, message: str, first_stamp_ns: int) -> None:
@@ -221,6 +217,12 @@ class EpisodeManager:
             self._abort(event, f"stopped by {event.source}")
         elif phase not in (Phase.ENDED, Phase.FINISHED):
             self._change(Phase.FINISHED, f"stopped by {event.source}")
+
+    def _on_estop(self, event: OperatorEvent) -> None:
+        """Leave nothing that would move by itself once the driver is armed again."""
+        self._on_pause(event)
+        if self._state.phase == Phase.RUNNING:
+            self._abort(event, event.reason or f"e-stop by {event.source}")
 
     def _on_abort(self, event: OperatorEvent) -> None:
         if self._state.phase == Phase.RUNNING:

@@ -7,9 +7,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from resfit_core.control.plan import Slot
-from resfit_core.control.press import EpisodeSteps
+from resfit_core.control.press import EpisodeSteps, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode
 from resfit_core.run_log import EpisodeLine
+
+VERDICTS = {
+    Press.SUCCESS: EndedBy.SUCCESS,
+    Press.FAILURE: EndedBy.FAILURE,
+    Press.TIMEOUT: EndedBy.TIMEOUT,
+}
+"""Presses that end an episode with a verdict, and what they end it by."""
 
 
 class EpisodeError(RuntimeError):

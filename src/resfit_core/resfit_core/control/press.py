@@ -20,12 +20,14 @@ class Press(IntEnum):
     PAUSE = 8
     RESUME = 9
     STOP = 10
+    ESTOP = 11
+    REARM = 12
 
 
 ORACLE = "oracle"
 """Source of the twin's presses: they are exact, so no reaction time is taken off."""
 
-HUMAN = ("keyboard", "topic")
+HUMAN = ("keyboard", "topic", "panel", "gamepad", "keypad")
 """Sources behind which a person stands."""
 
 
