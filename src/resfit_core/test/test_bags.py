@@ -31,6 +31,13 @@ def arrays(contract):
     return observation, action_rad, action_norm
 
 
+def test_a_run_that_goes_on_lists_its_closed_episodes(tmp_path, contract, arrays):
+    """`episode_open.json` lies where a set of demos has its folders: it was taken for one."""
+    write_demo(tmp_path / "episodes", contract, *arrays)
+    (tmp_path / "episode_open.json").write_text("{}")
+    assert [path.parent.name for path in list_episodes(tmp_path)] == ["episodes"]
+
+
 def test_what_was_written_is_read(tmp_path, contract, arrays):
     observation, action_rad, action_norm = arrays
     path = write_demo(tmp_path / "episodes", contract, observation, action_rad, action_norm)

@@ -174,8 +174,11 @@ def read_manifest(path: Path) -> Manifest:
 def list_episodes(folder: Path) -> list[Path]:
     """Return the closed episodes below `folder` (a run, its `episodes`, or a set of demos)."""
     folder = Path(folder)
-    found = sorted(folder.glob("episode_*")) or sorted((folder / "episodes").glob("episode_*"))
-    return [path for path in found if path.is_dir()]
+    found: list[Path] = []
+    for place in (folder, folder / "episodes"):
+        # A run that has not ended also holds a file of that name, `episode_open.json`.
+        found = found or [path for path in sorted(place.glob("episode_*")) if path.is_dir()]
+    return found
 
 
 def _write_bag(
