@@ -27,6 +27,7 @@ import numpy as np
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.data.episode import Episode
 from resfit_core.loop import Base, Environment, Policy, eval_due, evaluate, rollout
+from resfit_core.nets.views import View
 from resfit_core.seeds import training_seed
 
 Record = dict[str, Any]
@@ -91,6 +92,7 @@ class Job:
         record: takes one record (see `episode_record`): progress file, TensorBoard, display.
         records: what was recorded so far, in order; after a resume the part up to the checkpoint.
         keep_records: cut `records` to what a checkpoint knows; called once, at a resume.
+        view: what actor and critic see, where a robot's contract gives one; None: the vectors.
     """
 
     algo: str
@@ -112,6 +114,7 @@ class Job:
     record: Callable[[Record], None]
     records: Sequence[Record]
     keep_records: Callable[[int], None]
+    view: View | None = None
 
     @property
     def checkpoints(self) -> Path:

@@ -12,6 +12,6 @@ def run(job: Job) -> Result:
     """Train a residual on the job's base."""
     hashes = job.contract_sha256, job.base_sha256
     images = image_arguments(job)
-    learner = Learner(job.config, job.obs_dim, job.act_dim, job.scale, *hashes, **images)
-    policy = ResidualPolicy(job.config, job.scale, *hashes, job.control_rate_hz)
+    learner = Learner(job.config, job.obs_dim, job.act_dim, job.scale, *hashes, job.view, **images)
+    policy = ResidualPolicy(job.config, job.scale, *hashes, job.control_rate_hz, job.view)
     return learn(job, learner, policy)
