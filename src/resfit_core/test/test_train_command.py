@@ -1,5 +1,6 @@
 """The library's command from start to end, in this process, on a task of milliseconds."""
 
+import inspect
 import json
 
 import gym_cases
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from resfit_core.learner import Learner
 from resfit_core.seeds import training_seed
 from resfit_core.train import off_policy
 from resfit_core.train.__main__ import main
@@ -162,6 +164,16 @@ def test_tensorboard_reads_our_events(tmp_path):
     ]
     steps = [r["env_steps"] for r in records_of(tmp_path, "episode")]
     assert [e.step for e in events.Scalars("train/success")] == steps
+
+
+@pytest.mark.skipif(
+    "image_shapes" not in inspect.signature(Learner).parameters, reason="the learner sees vectors"
+)
+def test_images_are_learned_from(tmp_path):
+    report = run(tmp_path, "--steps", "40", env="seen", base="gym_cases:seen_base")
+    assert report["finished"]
+    assert report["updates"] > 5
+    assert report["base"]["n"] == 6
 
 
 def test_the_verdict_alone_is_learned_from(tmp_path):

@@ -144,11 +144,16 @@ def test_options(refused, more, words):
     refused(words, *more)
 
 
+def test_unknown_option(refused):
+    refused("unrecognized arguments: --evaluate", "--evaluate")
+    refused("argument --steps: invalid int value: 'many'", "--steps", "many")
+
+
 def test_output_folder(refused, tmp_path):
     (tmp_path / "file").write_text("")
     refused("is a file; name a folder", "--out", str(tmp_path / "file"))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/progress.jsonl").write_text("")
+    (tmp_path / "out/progress.jsonl").write_text("{}\n")
     refused("holds a run already; add --resume")
 
 

@@ -13,11 +13,11 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from resfit_core.learner import LearnerError
 from resfit_core.train.display import make_display
-from resfit_core.train.errors import one_line
+from resfit_core.train.errors import TrainError, one_line
 from resfit_core.train.job import ALGORITHMS, Result, Schedule
 from resfit_core.train.prepare import Prepared, prepare
 from resfit_core.train.recorder import Recorder
@@ -26,9 +26,17 @@ from resfit_core.train.report import write_report
 INTERRUPTED = "interrupted; the same command with --resume goes on"
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refused input does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise TrainError(f"{message}; --help lists all options")
+
+
+def parser() -> Parser:
     """Return the command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m resfit_core.train",
         description="Residual off-policy RL on a frozen base policy, on any Gymnasium env.",
     )
@@ -39,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, help="output folder")
     add("--algo", default="resfit", help=f"{', '.join(ALGORITHMS)} (default: resfit)")
     add("--config", type=Path, help="YAML with settings; default: the algorithm's own")
-    add(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="of settings"
-    )
+    add("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="of settings")
     add("--seed", type=int, help="of everything random in training (default: 0)")
     default = Schedule()
     for name, what in (
@@ -59,11 +65,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    given = parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        prepared = prepare(given)
-        return _train(prepared)
+        return _train(prepare(parser().parse_args(arguments)))
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except LearnerError as error:

@@ -175,7 +175,8 @@ def _schedule(given: argparse.Namespace) -> Schedule:
 def _check_out(out: Path, *, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise TrainError(f"--out '{out}' is a file; name a folder")
-    if not resume and (out / PROGRESS_FILE).exists():
+    progress = out / PROGRESS_FILE
+    if not resume and progress.exists() and progress.stat().st_size:
         raise TrainError(
             f"--out '{out}' holds a run already; add --resume, or name another folder"
         )
