@@ -21,10 +21,11 @@ from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.replay import ReplayBuffer
 
 if TYPE_CHECKING:
+    from resfit_core.algorithms.resfit import ResFiT
     from resfit_core.learner import Learner
 
 _FORMAT = "resfit-learner-1"
-_NETS = ("actor", "critic", "target_actor", "target_critic", "normaliser")
+_NETS = ("actor", "critic", "target_actor", "target_critic", "normaliser", "encoder")
 _OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
 _COUNTERS = ("env_steps", "episodes", "last_episode", "steps_at_start", "normaliser_fitted")
 _STATE = "learner.safetensors"
@@ -47,13 +48,13 @@ def save(learner: Learner, folder: Path) -> Path:
     }
     algorithm = learner.algorithm
     tensors: dict[str, np.ndarray] = {"generator": algorithm.generator.get_state().numpy()}
-    for name in _NETS:
+    for name in _nets(algorithm):
         state = getattr(algorithm, name).state_dict()
-        tensors |= {f"{name}/{key}": value.numpy() for key, value in state.items()}
+        tensors |= {f"{name}/{key}": value.cpu().numpy() for key, value in state.items()}
     for name in _OPTIMIZERS:
         for number, slots in getattr(algorithm, name).state_dict()["state"].items():
-            tensors |= {f"{name}/{number}/{slot}": v.numpy() for slot, v in slots.items()}
-    tensors["scale"] = algorithm.scale.numpy()
+            tensors |= {f"{name}/{number}/{slot}": v.cpu().numpy() for slot, v in slots.items()}
+    tensors["scale"] = algorithm.scale.cpu().numpy()
     header = {
         "format": _FORMAT,
         "config": learner.config.to_dict(),
@@ -95,7 +96,7 @@ def load(learner: Learner, folder: Path) -> None:
         for side in ("demos", "online")
     }
     algorithm = learner.algorithm
-    for name in _NETS:
+    for name in _nets(algorithm):
         getattr(algorithm, name).load_state_dict(_strip(tensors, f"{name}/"))
     for name in _OPTIMIZERS:
         _load_optimizer(getattr(algorithm, name), _strip(tensors, f"{name}/"))
@@ -115,6 +116,11 @@ def load(learner: Learner, folder: Path) -> None:
         raise CheckpointError(
             f"{path}: the replay read back has another hash; raise replay_capacity or start anew"
         )
+
+
+def _nets(algorithm: ResFiT) -> list[str]:
+    """Return the names of the nets it has; there is an encoder only for images."""
+    return [name for name in _NETS if getattr(algorithm, name) is not None]
 
 
 def _check(
@@ -137,7 +143,7 @@ def _check(
     if changed:
         words = ", ".join(f"{key} {then.get(key)!r} -> {now.get(key)!r}" for key in changed)
         raise CheckpointError(f"{path}: settings differ ({words}); resume with the saved ones")
-    if not np.array_equal(tensors["scale"], learner.algorithm.scale.numpy()):
+    if not np.array_equal(tensors["scale"], learner.algorithm.scale.cpu().numpy()):
         raise CheckpointError(f"{path}: residual scale per joint differs; use a new run_dir")
 
 

@@ -17,6 +17,7 @@ from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.mixed import MixedReplay
 from resfit_core.data.replay import ReplayBuffer, ReplayError
 from resfit_core.nets.views import View
+from resfit_core.nets.vision import ImageShapes
 from resfit_core.residual import WEIGHTS_FORMAT
 
 
@@ -41,6 +42,7 @@ class Learner:
         base_sha256: str,
         view: View | None = None,
         algorithm: Callable[..., ResFiT] = ResFiT,
+        image_shapes: ImageShapes | None = None,
     ) -> None:
         """Build an empty learner. Sets threads and allocator of the whole process (`machine`).
 
@@ -53,15 +55,19 @@ class Learner:
             base_sha256: likewise, of the frozen base policy.
             view: what actor and critic see, from `make_view`; None: the vectors as they are.
             algorithm: `ResFiT` or a subclass, called as it is.
+            image_shapes: camera to (H, W, 3), uint8; none: no images.
         """
         machine.prepare(config.torch_threads)
         self.config = config
         self.obs_dim, self.act_dim = obs_dim, act_dim
+        self.image_shapes = {c: tuple(s) for c, s in (image_shapes or {}).items()}
         self.contract_sha256, self.base_sha256 = contract_sha256, base_sha256
-        self.algorithm = algorithm(config, obs_dim, act_dim, scale, view)
+        self.algorithm = algorithm(
+            config, obs_dim, act_dim, scale, view, image_shapes=image_shapes
+        )
         self.replay = MixedReplay(
-            ReplayBuffer(obs_dim, act_dim, config.demo_capacity),
-            ReplayBuffer(obs_dim, act_dim, config.replay_capacity),
+            ReplayBuffer(obs_dim, act_dim, config.demo_capacity, image_shapes),
+            ReplayBuffer(obs_dim, act_dim, config.replay_capacity, image_shapes),
             n_step=config.n_step,
             gamma=config.gamma,
             demo_fraction=config.demo_fraction,
@@ -197,8 +203,8 @@ class Learner:
         algorithm = self.algorithm
         tensors: dict[str, np.ndarray] = {}
         for prefix, net in algorithm.published().items():
-            tensors |= {f"{prefix}.{k}": v.numpy() for k, v in net.state_dict().items()}
-        tensors["scale"] = algorithm.scale.numpy()
+            tensors |= {f"{prefix}.{k}": v.cpu().numpy() for k, v in net.state_dict().items()}
+        tensors["scale"] = algorithm.scale.cpu().numpy()
         header = {
             "format": WEIGHTS_FORMAT,
             "version": int(version),
@@ -210,6 +216,8 @@ class Learner:
             "actor_width": self.config.actor_width,
             "layer_norm": self.config.layer_norm,
             "observation_clip": self.config.observation_clip,
+            "image_shapes": {c: list(s) for c, s in sorted(self.image_shapes.items())},
+            "vision": list(self.config.vision()),
             "contract_sha256": self.contract_sha256,
             "base_sha256": self.base_sha256,
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -30,6 +32,48 @@ def prepare(threads: int) -> None:
     mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc accepts
     mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     mallopt(_M_TOP_PAD, 1 << 26)
+
+
+def device(name: str) -> torch.device:
+    """Return the device that `cpu`, `cuda` or `auto` (a GPU where there is one) names.
+
+    Raises:
+        ValueError: `cuda`, and there is none.
+    """
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise ValueError("device is 'cuda', but torch finds no GPU; use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and found else "cpu")
+
+
+@contextmanager
+def products(dtype: str, where: torch.device) -> Iterator[None]:
+    """Let float32 matrix products and convolutions multiply in bfloat16 meanwhile.
+
+    What they read and write stays float32, and they add up in float32; only the factors are
+    rounded, within the kernel. A CPU without bfloat16 arithmetic goes on in float32. On a GPU it
+    is autocast.
+
+    Args:
+        dtype: `float32` changes nothing, `bfloat16` does.
+        where: the device that is used.
+    """
+    if dtype == "float32":
+        yield
+        return
+    if where.type == "cuda":
+        with torch.autocast("cuda", torch.bfloat16):
+            yield
+        return
+    backends = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "bf16"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP
 from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.normaliser import Normaliser
 from resfit_core.nets.views import View
+from resfit_core.nets.vision import Encoders, ImageActor, Seen, VisionSizes
 
+_Nets = tuple[Normaliser, ResidualActor | ImageActor, Encoders | None]
 WEIGHTS_FORMAT = "resfit-weights-1"
 
 
@@ -62,7 +65,7 @@ class ResidualPolicy:
                 config.exploration_kind, config.exploration_std * self._scale, correlation
             ),
         }
-        self._net: tuple[Normaliser, ResidualActor] | None = None
+        self._net: _Nets | None = None
         self._mode = EVALUATE
         self._use_residual = True
         self.version = 0
@@ -117,6 +120,7 @@ class ResidualPolicy:
         chunk_phase: float,
         *,
         explore: bool = True,
+        images: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, bool]:
         """Return the proposal for one step.
 
@@ -125,6 +129,7 @@ class ResidualPolicy:
             base_action: normalised. Shape (act_dim,).
             chunk_phase: place in the chunk, [0, 1).
             explore: False: no noise, whatever the mode.
+            images: camera to uint8 (H, W, 3); needed where the weights are for images.
 
         Returns:
             Normalised action of shape (act_dim,), and whether noise was added. Without weights and
@@ -138,19 +143,36 @@ class ResidualPolicy:
             if noise is None:
                 return np.clip(np.asarray(base_action, np.float32), -1.0, 1.0), False
             return combine(base_action, np.zeros_like(self._scale), self._scale, noise), True
-        residual = self._residual(observation, base_action, chunk_phase)
+        residual = self._residual(observation, base_action, chunk_phase, images or {})
         return combine(base_action, residual, self._scale, noise), noise is not None
 
     @torch.inference_mode()
     def _residual(
-        self, observation: np.ndarray, base_action: np.ndarray, chunk_phase: float
+        self,
+        observation: np.ndarray,
+        base_action: np.ndarray,
+        chunk_phase: float,
+        images: Mapping[str, np.ndarray],
     ) -> np.ndarray:
-        normaliser, actor = self._net
+        normaliser, actor, encoder = self._net
         obs = torch.from_numpy(np.array(observation, np.float32)[None])
         base = torch.from_numpy(np.array(base_action, np.float32)[None])
         seen = normaliser(obs)
         if self._view is not None:
             seen = self._view.actor_observation(seen, obs, base)
+        if encoder is not None:
+            missing = sorted(set(encoder.cameras) - set(images))
+            if missing:
+                raise ValueError(f"images lack {missing}, which the residual was trained with")
+            tokens = encoder(
+                {
+                    camera: torch.from_numpy(np.ascontiguousarray(images[camera]))[None].permute(
+                        0, 3, 1, 2
+                    )
+                    for camera in encoder.cameras
+                }
+            )
+            seen = Seen(seen, tokens)
         return actor(seen, base, torch.full((1, 1), float(chunk_phase)))[0].numpy()
 
     def _check(self, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
@@ -177,17 +199,25 @@ class ResidualPolicy:
             )
 
 
-def _build(
-    tensors: dict[str, np.ndarray], header: dict[str, Any], view: View | None
-) -> tuple[Normaliser, ResidualActor]:
+def _build(tensors: dict[str, np.ndarray], header: dict[str, Any], view: View | None) -> _Nets:
     normaliser = Normaliser(header["obs_dim"], clip=header["observation_clip"])
-    actor = ResidualActor(
-        view.actor_obs_dim if view is not None else header["obs_dim"],
-        header["act_dim"],
-        header["actor_width"],
-        layer_norm=header["layer_norm"],
-    )
-    for prefix, net in (("normaliser.", normaliser), ("actor.", actor)):
+    obs_dim = view.actor_obs_dim if view is not None else header["obs_dim"]
+    sizes = (obs_dim, header["act_dim"], header["actor_width"])
+    shapes = header.get("image_shapes") or {}
+    encoder = None
+    actor: ResidualActor | ImageActor
+    if shapes:
+        generator, vision = torch.Generator(), VisionSizes(*header["vision"])
+        encoder = Encoders(shapes, vision, generator)
+        actor = ImageActor(
+            encoder.tokens, vision, *sizes, layer_norm=header["layer_norm"], generator=generator
+        )
+    else:
+        actor = ResidualActor(*sizes, layer_norm=header["layer_norm"])
+    nets = {"normaliser.": normaliser, "actor.": actor, "encoder.": encoder}
+    for prefix, net in nets.items():
+        if net is None:
+            continue
         state = {
             name[len(prefix) :]: torch.from_numpy(array.copy())
             for name, array in tensors.items()
@@ -195,4 +225,4 @@ def _build(
         }
         net.load_state_dict(state)
         net.requires_grad_(False)
-    return normaliser, actor
+    return normaliser, actor, encoder

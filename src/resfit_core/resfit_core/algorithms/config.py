@@ -17,6 +17,7 @@ import numpy as np
 from resfit_core.algorithms import settings
 from resfit_core.algorithms.settings import ConfigError, setting
 from resfit_core.control.guard import Guard
+from resfit_core.nets.vision import VisionSizes
 
 NOISE_KINDS = ("white", "uniform", "ou", "episode", "mixed")
 
@@ -135,11 +136,23 @@ class TrainConfig:
     replay_capacity: int = setting(200_000, "rows of the online ring", least=2)
     demo_capacity: int = setting(100_000, "rows of the demo ring", least=2)
 
+    # Pixels
+    vision_width: int = setting(128, "units of an image token", least=1)
+    vision_heads: int = setting(4, "attention heads; divides vision_width", least=1)
+    vision_embedding: int = setting(1024, "units of the critic's spatial embedding", least=1)
+    vision_actor_width: int = setting(128, "units the actor compresses the tokens to", least=1)
+    image_shift: int = setting(4, "largest random shift of training images [px]", least=0)
+
     # Machine
+    device: str = setting(
+        "cpu", "of the learner; auto: a GPU where there is one", choices=("cpu", "cuda", "auto")
+    )
     seed: int = setting(0, "of everything random", least=0)
     torch_threads: int = setting(1, "threads of one update", least=1, most=256)
     matmul_dtype: str = setting(
-        "float32", "arithmetic of the critic's large products", choices=("float32", "bfloat16")
+        "float32",
+        "factors of matrix products and convolutions; sums and everything stored are float32",
+        choices=("float32", "bfloat16"),
     )
 
     def __post_init__(self) -> None:
@@ -181,6 +194,12 @@ class TrainConfig:
     def guard(self) -> Guard:
         """Return what steps back to the base."""
         return Guard(self.guard_confidence, self.guard_window, self.guard_pause)
+
+    def vision(self) -> VisionSizes:
+        """Return the sizes of the nets that only images need."""
+        return VisionSizes(
+            self.vision_width, self.vision_heads, self.vision_embedding, self.vision_actor_width
+        )
 
     def actor_bc(self, actor_updates: int) -> float:
         """Return the weight of the pull towards demo actions after so many actor updates."""

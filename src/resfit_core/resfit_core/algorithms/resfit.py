@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resfit_core import machine
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.data.replay import Windows
 from resfit_core.nets.actor import ResidualActor
@@ -27,24 +29,36 @@ from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.normaliser import Normaliser
 from resfit_core.nets.optimiser import FlatAdamW, flatten
 from resfit_core.nets.views import RawView, View
+from resfit_core.nets.vision import (
+    Encoders,
+    ImageActor,
+    ImageShapes,
+    Seen,
+    SpatialCritic,
+    random_shift,
+)
 
 Metrics = dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """`Windows` as tensors, observations as actor and critic see them (`nets/views.py`)."""
+    """`Windows` as tensors, observations as actor and critic see them (`nets/views.py`).
 
-    actor_observation: Tensor
-    critic_observation: Tensor
+    With images an observation is a `Seen`; the critic's holds the encoders' graph, which the
+    critic's update uses up.
+    """
+
+    actor_observation: Tensor | Seen
+    critic_observation: Tensor | Seen
     anchor: Tensor
     base_action: Tensor
     chunk_phase: Tensor
     action: Tensor
     reward: Tensor
     discount: Tensor
-    next_actor_observation: Tensor
-    next_critic_observation: Tensor
+    next_actor_observation: Tensor | Seen
+    next_critic_observation: Tensor | Seen
     next_anchor: Tensor
     next_base_action: Tensor
     next_chunk_phase: Tensor
@@ -61,6 +75,7 @@ class ResFiT:
         act_dim: int,
         scale: np.ndarray,
         view: View | None = None,
+        image_shapes: ImageShapes | None = None,
     ) -> None:
         """Build everything from the configuration's seed.
 
@@ -70,46 +85,62 @@ class ResFiT:
             act_dim: number of joints.
             scale: reach of the residual per joint. Shape (act_dim,).
             view: what actor and critic see; None: the vectors as they are.
+            image_shapes: camera to (H, W, 3); none: no images.
         """
         self.config = config
-        self.view = view or RawView(obs_dim, act_dim)
+        self.device = machine.device(config.device)
+        self.view = (view or RawView(obs_dim, act_dim)).to(self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.scale = torch.from_numpy(np.broadcast_to(scale, act_dim).astype(np.float32))
+        reach = np.broadcast_to(scale, act_dim).astype(np.float32)
+        self.scale = torch.from_numpy(reach).to(self.device)
         self.normaliser = Normaliser(
             obs_dim, config.observation_std_floor, config.observation_clip
         )
-        self.actor = ResidualActor(
-            self.view.actor_obs_dim,
-            act_dim,
-            config.actor_width,
-            layer_norm=config.layer_norm,
-            generator=self.generator,
-        )
-        self.critic = EnsembleCritic(
-            self.view.critic_obs_dim,
-            self.view.critic_act_dim,
-            config.critic_width,
-            config.heads,
-            layer_norm=config.layer_norm,
-            output_init=config.critic_output_init,
-            matmul_dtype=getattr(torch, config.matmul_dtype),
-            generator=self.generator,
-        )
+        self.encoder = _encoders(config, image_shapes or {}, self.generator)
+        self.actor = self._build_actor(act_dim)
+        self.critic = self._build_critic()
+        for net in (self.normaliser, self.actor, self.critic, self.encoder):
+            if net is not None:
+                net.to(self.device)
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor)
         # One vector each: the soft update is one operation.
         self._critic_target = flatten(list(self.target_critic.parameters()))
         self._actor_target = flatten(list(self.target_actor.parameters()))
-        self.critic_optimizer = _adamw(self.critic.parameters(), config.critic_lr, config)
+        # The critic's parameters come first, the encoders' after them.
+        seeing = [] if self.encoder is None else self.encoder.parameters()
+        self.critic_optimizer = _adamw(
+            [*self.critic.parameters(), *seeing], config.critic_lr, config
+        )
         self.actor_optimizer = _adamw(self.actor.parameters(), config.actor_lr, config)
         self.critic_updates = 0
         self.actor_updates = 0
+
+    def _build_actor(self, act_dim: int) -> ResidualActor | ImageActor:
+        config, obs_dim = self.config, self.view.actor_obs_dim
+        options = {"layer_norm": config.layer_norm, "generator": self.generator}
+        if self.encoder is None:
+            return ResidualActor(obs_dim, act_dim, config.actor_width, **options)
+        seen = (self.encoder.tokens, config.vision())
+        return ImageActor(*seen, obs_dim, act_dim, config.actor_width, **options)
+
+    def _build_critic(self) -> EnsembleCritic | SpatialCritic:
+        config, view = self.config, self.view
+        sizes = (view.critic_obs_dim, view.critic_act_dim, config.critic_width, config.heads)
+        options: dict[str, Any] = {
+            "layer_norm": config.layer_norm,
+            "output_init": config.critic_output_init,
+            "generator": self.generator,
+        }
+        if self.encoder is None:
+            return EnsembleCritic(*sizes, **options)
+        return SpatialCritic(self.encoder.tokens, config.vision(), *sizes, **options)
 
     @torch.no_grad()
     def batch(self, windows: Windows) -> Batch:
         """Turn a sampled batch into tensors, as actor and critic see it, once for all uses."""
         tensors = {
-            name: torch.from_numpy(value)
+            name: self._tensor(value)
             for name, value in vars(windows).items()
             if isinstance(value, np.ndarray)
         }
@@ -120,18 +151,41 @@ class ResFiT:
             tensors[f"{when}actor_observation"] = self.view.actor_observation(z, raw, base)
             tensors[f"{when}critic_observation"] = self.view.critic_observation(z, raw)
             tensors[f"{when}anchor"] = self.view.anchor(raw)
+        if self.encoder is not None:
+            with torch.enable_grad():
+                tokens = self._tokens(windows.images)
+            for when, seen in (("", tokens), ("next_", self._tokens(windows.next_images))):
+                for who, its in (("actor", seen.detach()), ("critic", seen)):
+                    name = f"{when}{who}_observation"
+                    tensors[name] = Seen(tensors[name], its)
         return Batch(**tensors, demos=windows.demos)
+
+    def _tokens(self, images: Mapping[str, np.ndarray]) -> Tensor:
+        """Return the shifted images' tokens, by the current encoders (as in DrQ-v2)."""
+        pad = self.config.image_shift
+        shifted = {
+            camera: random_shift(self._tensor(image), pad, self.generator)
+            for camera, image in sorted(images.items())
+        }
+        return self.encoder(shifted)  # type: ignore[misc]
+
+    def _tensor(self, value: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(value)
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def update(self, windows: Windows) -> Metrics:
         """Do one critic update and, when it is due, one actor update.
 
         The actor stays off during the first `critic_warmup_updates`.
         """
-        batch = self.batch(windows)
-        metrics = self.update_critic(batch)
-        after_warmup = self.critic_updates - self.config.critic_warmup_updates
-        if after_warmup > 0 and after_warmup % self.config.actor_every == 0:
-            metrics |= self.update_actor(batch)
+        with machine.products(self.config.matmul_dtype, self.device):
+            batch = self.batch(windows)
+            metrics = self.update_critic(batch)
+            after_warmup = self.critic_updates - self.config.critic_warmup_updates
+            if after_warmup > 0 and after_warmup % self.config.actor_every == 0:
+                metrics |= self.update_actor(batch)
         return metrics
 
     def update_critic(self, batch: Batch) -> Metrics:
@@ -145,8 +199,7 @@ class ResFiT:
         # Mean of the squares, per head: (mean over heads of |error|)^2 would let one head's error
         # hide behind the others' (METHOD, "stumbled over").
         loss = error.square().mean()
-        parameters = self._parameters(self.critic)
-        norm = self._step(self.critic_optimizer, parameters, loss)
+        norm = self._step(self.critic_optimizer, self.critic_optimizer.parameters, loss)
         self.critic_updates += 1
         self.soft_update_targets()
         return {
@@ -161,6 +214,7 @@ class ResFiT:
         """Return y. Shape (batch,). Only the randomly chosen target heads are computed."""
         config = self.config
         chosen = torch.randperm(config.heads, generator=self.generator)[: config.target_heads]
+        chosen = chosen.to(self.device)
         target = torch.addcmul(batch.reward, batch.discount, self.next_value(batch, chosen))
         return target.clamp_(0.0, 1.0) if config.target_clip else target
 
@@ -175,7 +229,7 @@ class ResFiT:
         residual = actor(
             batch.next_actor_observation, batch.next_base_action, batch.next_chunk_phase
         )
-        noise = torch.randn(residual.shape, generator=self.generator)
+        noise = torch.randn(residual.shape, generator=self.generator).to(self.device)
         noise = noise.mul_(config.target_noise_std)
         noise = noise.clamp_(-config.target_noise_clip, config.target_noise_clip).mul_(self.scale)
         return combine(batch.next_base_action, residual, self.scale, noise)
@@ -190,7 +244,8 @@ class ResFiT:
 
     def published(self) -> dict[str, torch.nn.Module]:
         """Return the nets that the acting policy needs, by the prefix of their tensors."""
-        return {"actor": self.actor, "normaliser": self.normaliser}
+        nets: dict[str, torch.nn.Module] = {"actor": self.actor, "normaliser": self.normaliser}
+        return nets if self.encoder is None else {**nets, "encoder": self.encoder}
 
     def update_actor(self, batch: Batch) -> Metrics:
         """Ascend the heads' mean, less their doubt; the critic's gradients stay untouched."""
@@ -257,7 +312,8 @@ class ResFiT:
     @torch.no_grad()
     def soft_update_targets(self) -> None:
         """Move the target networks by `tau`."""
-        self._critic_target.lerp_(self.critic_optimizer.flat.detach(), self.config.tau)
+        critic = self.critic_optimizer.flat.detach()[: len(self._critic_target)]
+        self._critic_target.lerp_(critic, self.config.tau)
         if self.config.target_actor:
             self._actor_target.lerp_(self.actor_optimizer.flat.detach(), self.config.tau)
 
@@ -275,6 +331,12 @@ class ResFiT:
 
 def _frozen_copy(net: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(net).requires_grad_(False)
+
+
+def _encoders(
+    config: TrainConfig, shapes: ImageShapes, generator: torch.Generator
+) -> Encoders | None:
+    return Encoders(shapes, config.vision(), generator) if shapes else None
 
 
 def _adamw(parameters: Iterable[Tensor], lr: float, config: TrainConfig) -> FlatAdamW:

@@ -28,7 +28,6 @@ class EnsembleCritic(nn.Module):
         *,
         layer_norm: bool = True,
         output_init: float = 3e-3,
-        matmul_dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw every head on its own.
@@ -40,12 +39,11 @@ class EnsembleCritic(nn.Module):
             heads: size of the ensemble.
             layer_norm: LayerNorm before each ReLU.
             output_init: half-range of the last layer's weights; small, so that Q starts near 0.
-            matmul_dtype: arithmetic of the hidden layers' products; parameters stay float32.
             generator: of the initial weights.
         """
         super().__init__()
         generator = generator or torch.Generator().manual_seed(0)
-        self.heads, self.layer_norm, self.dtype = heads, layer_norm, matmul_dtype
+        self.heads, self.layer_norm = heads, layer_norm
 
         def draw(*shape: int, bound: float) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
@@ -98,7 +96,7 @@ class EnsembleCritic(nn.Module):
         place = None
         if into is not None and heads is None and not frozen:
             place = into.claim(parameters)
-        return heads_q(x, parameters, self.dtype, place)
+        return heads_q(x, parameters, place)
 
     def ordered_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return names and parameters in the order that `heads_q` takes them."""
@@ -117,7 +115,7 @@ class EnsembleCritic(nn.Module):
         size = len(hidden) // 2
         h = x.expand(len(weight), *x.shape)
         for layer in (hidden[:size], hidden[size:]):
-            h = torch.bmm(h.to(self.dtype), layer[0].to(self.dtype)).float() + layer[1]
+            h = torch.baddbmm(layer[1], h, layer[0])
             if self.layer_norm:
                 h = torch.addcmul(layer[3], F.layer_norm(h, h.shape[2:]), layer[2])
             h = F.relu(h)

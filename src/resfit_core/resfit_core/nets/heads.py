@@ -1,9 +1,9 @@
 """The ensemble's arithmetic, forward and backward written by hand.
 
-Autograd would give the same numbers (tests hold both against each other). By hand, the large
-products run in bfloat16 over float32 parameters, each activation is cast once and used in forward
-and backward, elementwise work goes head by head while it lies in the cache, and weight gradients
-are written where the optimiser reads them. docs/decisions/0004-learner-speed.md has the figures.
+Autograd gives the same numbers (tests hold both against each other). By hand, elementwise work
+goes head by head while it lies in the cache, nothing is computed or kept that the update does not
+need, and weight gradients are written where the optimiser reads them. What each step is worth:
+docs/decisions/0004-learner-speed.md.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ class _Layer(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What a hidden layer's backward pass needs."""
+    """What a hidden layer's backward pass needs; per head where it is a list."""
 
     inputs: Tensor
-    weight: Tensor
-    before: Tensor
+    before: list[Tensor]
     after: Tensor
     moments: list[tuple[Tensor, Tensor]]
 
 
 def heads_q(
-    x: Tensor, parameters: Sequence[Tensor], dtype: torch.dtype, into: Sequence[Tensor] | None
+    x: Tensor, parameters: Sequence[Tensor], into: Sequence[Tensor] | None = None
 ) -> Tensor:
     """Return Q of every head, differentiable once.
 
@@ -47,71 +46,69 @@ def heads_q(
         x: input of all heads. Shape (batch, inputs).
         parameters: weight, bias (and gain, shift with LayerNorm) of two hidden layers, then
             weight and bias of the last. Leading dimension: heads.
-        dtype: arithmetic of the hidden layers' products.
         into: where gradients of the parameters go, in the same order; None: new tensors.
 
     Returns:
-        Shape (heads, batch), float32.
+        Shape (heads, batch).
     """
     if not torch.is_grad_enabled():
-        return _forward(x, parameters, dtype)[0]
-    return _Heads.apply(x, dtype, into, *parameters)
+        return _forward(x, parameters)[0]
+    return _Heads.apply(x, into, *parameters)
 
 
 class _Heads(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, dtype: torch.dtype, into: Sequence[Tensor] | None, *parameters: Tensor
-    ) -> Tensor:
-        q, ctx.kept = _forward(x, parameters, dtype)
+    def forward(ctx: Any, x: Tensor, into: Sequence[Tensor] | None, *parameters: Tensor) -> Tensor:
+        q, ctx.kept = _forward(x, parameters)
         ctx.into, ctx.parameters = into, parameters
         return q
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = any(ctx.needs_input_grad[3:])
         into = None
-        if wanted:
+        if any(ctx.needs_input_grad[2:]):
             into = ctx.into or [torch.empty_like(p) for p in ctx.parameters]
         dx = _backward(gradient, ctx.parameters, ctx.kept, into, ctx.needs_input_grad[0])
         del ctx.kept
-        return dx, None, None, *(into or [None] * len(ctx.parameters))
+        return dx, None, *(into or [None] * len(ctx.parameters))
 
 
 def _layers(parameters: Sequence[Tensor]) -> tuple[list[_Layer], Tensor, Tensor]:
-    *hidden, weight, bias = parameters
+    *hidden, weight, bias = (parameter.detach() for parameter in parameters)
     size = len(hidden) // 2
     absent = () if size == 4 else (None, None)
     parts = (hidden[:size], hidden[size:])
     return [_Layer(*part, *absent) for part in parts], weight, bias
 
 
-def _forward(
-    x: Tensor, parameters: Sequence[Tensor], dtype: torch.dtype
-) -> tuple[Tensor, list[_Kept]]:
+def _rows(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the heads' vectors of a parameter of shape (heads, 1, width)."""
+    return tensor.squeeze(1).unbind(0)
+
+
+def _forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[_Kept]]:
     layers, weight3, bias3 = _layers(parameters)
-    heads = len(weight3)
-    h = x.detach().to(dtype).expand(heads, *x.shape)
+    h = x.detach().expand(len(weight3), *x.shape)
     kept = []
     for layer in layers:
-        weight = layer.weight.detach().to(dtype)
-        z = torch.bmm(h, weight)
-        z.add_(layer.bias.detach().to(dtype))
-        after, moments = torch.empty_like(z), []
-        for i in range(heads):
-            y = z[i]
-            if layer.gain is not None and layer.shift is not None:
-                y, mean, scale = _aten.native_layer_norm(
-                    y, y.shape[1:], layer.gain[i, 0], layer.shift[i, 0], _EPS
-                )
+        z = torch.bmm(h, layer.weight)
+        after = torch.empty_like(z)
+        before = list(z.unbind(0))
+        moments = []
+        if layer.gain is None or layer.shift is None:
+            torch.clamp_min(z.add_(layer.bias), 0, out=after)
+        else:
+            size = z.shape[2:]
+            shares = (_rows(layer.bias), _rows(layer.gain), _rows(layer.shift), after.unbind(0))
+            for y, bias, gain, shift, out in zip(before, *shares, strict=True):
+                y.add_(bias)
+                y, mean, scale = _aten.native_layer_norm(y, size, gain, shift, _EPS)
+                torch.clamp_min(y, 0, out=out)
                 moments.append((mean, scale))
-            torch.clamp_min(y, 0, out=after[i])
-        kept.append(_Kept(h, weight, z, after, moments))
+        kept.append(_Kept(h, before, after, moments))
         h = after
-    # Q itself stays float32: eight bits of it would be noise in the target.
-    q = torch.baddbmm(bias3.detach(), h.float(), weight3.detach())
-    return q[..., 0], kept
+    return torch.baddbmm(bias3, h, weight3)[..., 0], kept
 
 
 def _backward(
@@ -122,51 +119,39 @@ def _backward(
     want_input: bool,
 ) -> Tensor | None:
     layers, weight3, _ = _layers(parameters)
-    dtype = kept[0].inputs.dtype
-    dq = gradient[..., None].to(dtype)
+    dq = gradient[..., None]
     if into is not None:
-        _product(kept[-1].after.transpose(1, 2), dq, into[-2])
+        torch.bmm(kept[-1].after.transpose(1, 2), dq, out=into[-2])
         torch.sum(gradient, 1, out=into[-1].view(-1))
-    dh = dq * weight3.detach().to(dtype).transpose(1, 2)
+    dh = dq * weight3.transpose(1, 2)
     size = (len(parameters) - 2) // 2
     for number in (1, 0):
         place = None if into is None else into[number * size : (number + 1) * size]
-        dz = _through_norm(dh, layers[number], kept[number], place)
+        _through_norm(dh, layers[number], kept[number], place)
         if place is not None:
-            _product(kept[number].inputs.transpose(1, 2), dz, place[0])
+            torch.bmm(kept[number].inputs.transpose(1, 2), dh, out=place[0])
         if number or want_input:
-            dh = torch.bmm(dz, kept[number].weight.transpose(1, 2))
-    return dh.sum(0, dtype=torch.float32) if want_input else None
+            dh = torch.bmm(dh, layers[number].weight.transpose(1, 2))
+    return dh.sum(0) if want_input else None
 
 
-def _through_norm(
-    dh: Tensor, layer: _Layer, kept: _Kept, place: Sequence[Tensor] | None
-) -> Tensor:
-    """Go back through ReLU and LayerNorm; gradients of bias, gain and shift go to `place`."""
-    dz = torch.empty_like(dh)
-    for i in range(len(dh)):
-        d = _aten.threshold_backward(dh[i], kept.after[i], 0)
+def _through_norm(dh: Tensor, layer: _Layer, kept: _Kept, place: Sequence[Tensor] | None) -> None:
+    """Take `dh` in place back through ReLU and LayerNorm.
+
+    Gradients of bias, gain and shift go to `place`.
+    """
+    places = [] if place is None else [_rows(p) for p in place[1:]]
+    mask = (True, place is not None, place is not None)
+    for i, (d, after) in enumerate(zip(dh.unbind(0), kept.after.unbind(0), strict=True)):
+        _aten.threshold_backward.grad_input(d, after, 0, grad_input=d)
         if layer.gain is not None and layer.shift is not None:
-            d, gain, shift = _aten.native_layer_norm_backward(
-                d,
-                kept.before[i],
-                d.shape[1:],
-                *kept.moments[i],
-                layer.gain[i, 0],
-                layer.shift[i, 0],
-                (True, place is not None, place is not None),
+            moments = kept.moments[i]
+            dz, gain, shift = _aten.native_layer_norm_backward(
+                d, kept.before[i], d.shape[1:], *moments, layer.gain[i, 0], layer.shift[i, 0], mask
             )
-            if place is not None:
-                place[2][i, 0], place[3][i, 0] = gain, shift
-        if place is not None:
-            torch.sum(d, 0, dtype=torch.float32, out=place[1][i, 0])
-        dz[i] = d
-    return dz
-
-
-def _product(left: Tensor, right: Tensor, out: Tensor) -> None:
-    """Write left @ right to `out`, which is float32."""
-    if left.dtype == out.dtype:
-        torch.bmm(left, right, out=out)
-    else:
-        out.copy_(torch.bmm(left, right))
+            d.copy_(dz)
+            if places:
+                places[1][i].copy_(gain)
+                places[2][i].copy_(shift)
+        if places:
+            torch.sum(d, 0, out=places[0][i])
