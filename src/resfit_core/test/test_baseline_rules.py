@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import test_vision as vision
 import torch
 from learning_cases import ACT, BASE, CONTRACT, OBS, episode, learner, small_config
 from test_resfit import constant_heads, windows
@@ -12,7 +13,7 @@ from resfit_core.algorithms.settings import ConfigError
 from resfit_core.baselines import ibrl, rlpd
 from resfit_core.baselines.ibrl import Ibrl, IbrlPolicy, expected_least
 from resfit_core.baselines.rlpd import BaselessPolicy, Rlpd
-from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP
+from resfit_core.data.episode import DEMO, EVALUATE, TRAIN, WARMUP
 from resfit_core.learner import Learner
 from resfit_core.train.job import ALGORITHMS, MODULES, config_class
 
@@ -29,7 +30,7 @@ def filled(module, algorithm, policy, **changes):
     """Return a learner of three demos and two episodes, and a policy with its weights."""
     settings = config(module, **changes)
     made = Learner(settings, OBS, ACT, SCALE, CONTRACT, BASE, algorithm=algorithm)
-    made.add_demos(episode(n, 6 + n, True, mode=3) for n in (1, 2, 3))
+    made.add_demos(episode(n, 6 + n, True, mode=DEMO) for n in (1, 2, 3))
     for number in (1, 2):
         made.add_episode(episode(number, 20, number == 2))
     made.train(max_updates=30)
@@ -189,6 +190,35 @@ def test_checkpoint_goes_on_to_the_bit(module, algorithm, tmp_path):
         one.add_episode(episode(3, 20, True))
         assert one.train(max_updates=12)["updates"] == 12
     assert made.weights_bytes(1) == resumed.weights_bytes(1)
+
+
+@pytest.mark.parametrize(("module", "algorithm"), [(rlpd, Rlpd), (ibrl, Ibrl)])
+def test_both_learn_and_act_from_images(module, algorithm):
+    settings = config(
+        module,
+        **{
+            k: v for k, v in vision.config().to_dict().items() if k.startswith(("vision", "image"))
+        },
+    )
+    made = Learner(
+        *(settings, OBS, ACT, SCALE, CONTRACT, BASE),
+        algorithm=algorithm,
+        image_shapes=vision.SHAPES,
+    )
+    made.add_demos([vision.with_images(n, 12, True, mode=DEMO) for n in (1, 2)])
+    for number in (1, 2, 3):
+        made.add_episode(vision.with_images(number, 15, number == 2))
+    assert made.train(max_updates=6)["updates"] == 6
+    policy = {rlpd: BaselessPolicy, ibrl: IbrlPolicy}[module](
+        settings, SCALE, CONTRACT, BASE, 20.0
+    )
+    policy.load(made.weights_bytes(1))
+    policy.begin_episode(1, TRAIN)
+    images = {camera: image[0] for camera, image in vision.pixels(9, 1).items()}
+    action, _ = policy.act(np.ones(OBS), np.zeros(ACT), 0.0, images=images)
+    assert np.abs(action).max() <= 1
+    if module is ibrl:
+        assert policy.steps == 1
 
 
 def test_the_default_learner_is_still_resfit():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from resfit_core.data.episode import WARMUP
 from resfit_core.data.replay import Windows
 from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.views import RawView, View
+from resfit_core.nets.vision import Seen, SpatialCritic
 from resfit_core.residual import ResidualPolicy, WeightsError
 
 if TYPE_CHECKING:
@@ -142,30 +144,44 @@ class IbrlPolicy(ResidualPolicy):
             config, ones, contract_sha256, base_sha256, control_rate_hz, view, **options
         )
         self._config = config
-        self._critic: EnsembleCritic | None = None
+        self._critic: EnsembleCritic | SpatialCritic | None = None
         self.steps = self.chose_actor = 0
 
     def load(self, data: bytes, sha256: str | None = None) -> int:
         """Take new weights, the critic's included; see `ResidualPolicy.load`."""
         version = super().load(data, sha256)
         tensors, header = tensorfile.unpack(data, "weights")
-        config = self._config
+        config, encoder = self._config, self._nets[2]
         view = self._view or RawView(header["obs_dim"], header["act_dim"])
-        critic = EnsembleCritic(
-            view.critic_obs_dim,
-            view.critic_act_dim,
-            config.critic_width,
-            config.heads,
-            layer_norm=config.layer_norm,
-        )
+        sizes = (view.critic_obs_dim, view.critic_act_dim, config.critic_width, config.heads)
+        options: dict[str, Any] = {
+            "layer_norm": config.layer_norm,
+            "generator": torch.Generator(),
+        }
+        critic: EnsembleCritic | SpatialCritic
+        if encoder is None:
+            critic = EnsembleCritic(*sizes, **options)
+        else:
+            critic = SpatialCritic(encoder.tokens, config.vision(), *sizes, **options)
         state = {
             name.removeprefix("critic."): torch.from_numpy(array.copy())
             for name, array in tensors.items()
             if name.startswith("critic.")
         }
-        critic.load_state_dict(state)
+        try:
+            critic.load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"weights: the critic does not fit the settings ({error})"
+            ) from error
         self._critic, self._critic_sees = critic.requires_grad_(False), view
         return version
+
+    @property
+    def _nets(self) -> tuple[Any, ...]:
+        if self._net is None:
+            raise WeightsError("the policy has no weights yet; call load first")
+        return self._net
 
     def act(
         self,
@@ -179,7 +195,9 @@ class IbrlPolicy(ResidualPolicy):
         if not self._use_residual or self._mode == WARMUP or self._critic is None:
             return base, False
         own, noisy = super().act(observation, np.zeros_like(base), chunk_phase, **options)
-        of_base, of_own = self.values(observation, chunk_phase, np.stack((base, own)))
+        of_base, of_own = self.values(
+            observation, chunk_phase, np.stack((base, own)), options.get("images")
+        )
         self.steps += 1
         if of_own <= of_base:
             return base, False
@@ -188,7 +206,11 @@ class IbrlPolicy(ResidualPolicy):
 
     @torch.inference_mode()
     def values(
-        self, observation: np.ndarray, chunk_phase: float, actions: np.ndarray
+        self,
+        observation: np.ndarray,
+        chunk_phase: float,
+        actions: np.ndarray,
+        images: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Return the critic's value of each action here.
 
@@ -196,20 +218,28 @@ class IbrlPolicy(ResidualPolicy):
             observation: contract units. Shape (obs_dim,).
             chunk_phase: place in the base's chunk.
             actions: normalised. Shape (n, act_dim).
+            images: camera to uint8 (H, W, 3), where the weights are for images.
 
         Returns:
             Shape (n,).
         """
-        if self._net is None or self._critic is None:
-            raise WeightsError("the policy has no weights yet; call load first")
-        normaliser = self._net[0]
-        count = len(actions)
+        normaliser, _, encoder = self._nets
+        count, view = len(actions), self._critic_sees
         raw = torch.from_numpy(np.array(observation, np.float32)[None])
-        seen = self._critic_sees.critic_observation(normaliser(raw), raw)
-        anchor = self._critic_sees.anchor(raw).expand(count, -1)
-        action = self._critic_sees.critic_action(anchor, torch.from_numpy(actions))
+        vector = view.critic_observation(normaliser(raw), raw).expand(count, -1)
+        seen: Tensor | Seen = vector
+        if encoder is not None:
+            shown = {
+                camera: torch.from_numpy(np.ascontiguousarray(image))[None].permute(0, 3, 1, 2)
+                for camera, image in (images or {}).items()
+            }
+            seen = Seen(vector, encoder(shown).expand(count, -1, -1))
+        anchor = view.anchor(raw).expand(count, -1)
+        action = view.critic_action(anchor, torch.from_numpy(actions))
         phase = torch.full((count, 1), float(chunk_phase))
-        q = self._critic(seen.expand(count, -1), phase, action)
+        if self._critic is None:
+            raise WeightsError("the policy has no weights yet; call load first")
+        q = self._critic(seen, phase, action)
         return expected_least(q, self._config.target_heads).numpy()
 
 
