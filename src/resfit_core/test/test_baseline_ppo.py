@@ -75,6 +75,17 @@ def test_the_first_policy_is_the_base_and_sampling_repeats():
     assert all(action[1] == base[1] for action in runs[0])  # a joint of scale 0 never moves
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_time_out_ends_the_task_or_is_bootstrapped(ends):
+    """Every value is .5, lambda 0, gamma .9: the last advantage is 0 - .5 or .9 * .5 - .5."""
+    settings = {"gamma": 0.9, "ppo_lambda": 0.0, "critic_output_init": 0.0}
+    algorithm = ResidualPpo(Config(**SMALL, **settings, ppo_timeout_ends=ends), OBS, ACT)
+    batch = algorithm.rollouts([(episode(1, 3, False), np.zeros((3, ACT), np.float32))])
+    wanted = [-0.05, -0.05, -0.5 if ends else -0.05]
+    np.testing.assert_allclose(batch.advantage, wanted, atol=1e-6)
+    np.testing.assert_allclose(batch.returns, np.add(wanted, 0.5), atol=1e-6)
+
+
 def test_update_raises_the_density_of_what_went_well_and_stops_at_the_bound():
     algorithm = ResidualPpo(Config(**SMALL, ppo_target_kl=0.02), OBS, ACT)
     rng = np.random.default_rng(0)

@@ -40,8 +40,8 @@ class Config(TrainConfig):
     """ResiP's published settings; replay, target and exploration settings have no effect.
 
     Deviations: one environment instead of 1,024, so that a batch is `ppo_batch_steps` instead of
-    717k steps; time-outs are bootstrapped, not stored as ends; constant learning rates instead of
-    a cosine; rewards, being 0 or 1, are not normalised (advantages are).
+    717k steps; constant learning rates instead of a cosine; rewards, being 0 or 1, are not
+    normalised (advantages are).
     """
 
     gamma: float = setting(0.999, "discount per control step", least=0, most=1)
@@ -57,6 +57,11 @@ class Config(TrainConfig):
     ppo_target_kl: float = setting(0.1, "a pass ends the optimisation above it", above=0)
     ppo_log_std: float = setting(-1.5, "first log deviation of u", least=-10, most=2)
     ppo_value_bias: float = setting(0.5, "first value of every state")
+    ppo_timeout_ends: bool = setting(
+        True,
+        "a time-out ends the task, as published; false: bootstrapped, so that with this discount "
+        "the first value of states that never succeed fades only over many batches",
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,7 +163,7 @@ class ResidualPpo:
                 ppo.advantages(
                     episode.reward,
                     value.numpy(),
-                    episode.terminated,
+                    episode.terminated or self.config.ppo_timeout_ends,
                     self.config.gamma,
                     self.config.ppo_lambda,
                 )
