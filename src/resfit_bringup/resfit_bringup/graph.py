@@ -129,7 +129,10 @@ SYNCHRONOUS = Argument(
 )
 WAIT = Argument("wait_for_learner", True, "wait between episodes while too many updates are owed")
 TRAIN_CONFIG = Argument(
-    "train_config", "default", "learning settings: a name in config/train, or a YAML file"
+    "train_config",
+    "",
+    "learning settings: a name in config/train, or a YAML file; empty: those of"
+    " task and observation where config/train has some, else default",
 )
 KEYBOARD = Argument(
     "keyboard", True, "the terminal's keys work as the operator's button", kept=False
@@ -281,7 +284,7 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     sources = {
         "robot": paths.config_file("robot", values["robot"]),
         "task": paths.config_file("task", values["task"]),
-        "train": paths.config_file("train", values["train_config"]),
+        "train": paths.train_config(values["train_config"], values["task"], values["observation"]),
     }
     values["base"] = paths.base(values["base"], values["task"], values["observation"])
     if "demos" in values:

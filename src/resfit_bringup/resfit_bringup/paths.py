@@ -55,6 +55,22 @@ def config_file(kind: str, name: str) -> str:
     return str(path.resolve())
 
 
+def train_config(given: str, task: str, observation: str) -> str:
+    """Find the learning settings; where none are named, the most special ones that there are.
+
+    In this order: `<task>_<observation>`, `<observation>`, `<task>`, `default`; of `state` the
+    name is left out.
+
+    Raises:
+        UsageError: If a named file is not there.
+    """
+    stem = Path(task).stem
+    names = [stem] if observation == "state" else [f"{stem}_{observation}", observation, stem]
+    folder = share() / "config" / "train"
+    own = (name for name in names if (folder / f"{name}.yaml").is_file())
+    return config_file("train", given or next(own, "default"))
+
+
 def base_shipped(task: str, observation: str) -> Path:
     """Return where the task's shipped base policy lies."""
     return share() / "config" / "shipped" / Path(task).stem / f"base_{observation}.safetensors"

@@ -49,6 +49,23 @@ def test_every_reference_is_resolved_to_a_plain_value(share, name):
             assert isinstance(value, (str, bool, int, float)), (node.name, key)
 
 
+def test_learning_settings_are_the_task_s_own_where_it_has_some(share):
+    folder = share / "config" / "train"
+    (folder / "package_handover.yaml").write_text("warmup_episodes: 3\n")
+
+    def chosen(**given):
+        return resolve("train", given).sources["train"].rpartition("/")[2]
+
+    assert chosen() == "default.yaml"
+    assert chosen(task="package_handover") == "package_handover.yaml"
+    assert chosen(task="package_handover", train_config="default") == "default.yaml"
+    assert chosen(observation="pixels") == "default.yaml"
+    (folder / "pixels.yaml").write_text("critic_view: raw\n")
+    assert chosen(task="package_handover", observation="pixels") == "pixels.yaml"
+    (folder / "package_handover_pixels.yaml").write_text("critic_view: raw\n")
+    assert chosen(task="package_handover", observation="pixels") == "package_handover_pixels.yaml"
+
+
 def test_environment_is_never_chosen_by_the_graph():
     """Domain and discovery range are the user's."""
     from pathlib import Path
