@@ -9,7 +9,7 @@ PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(RUN) python -m pytest -p timeout --
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test lint clean distclean test-core test-node test-launch test-replay \
-	test-robot demos base evaluate docs types format
+	test-robot demos base evaluate docs types format bench-methods
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z%*-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ types: setup  ## mypy, strict on resfit_core
 
 docs: setup  ## write docs/interfaces/ from the message definitions
 	@$(RUN) python tools/interface_docs.py
+
+bench-methods: setup  ## baselines, ablations and the dip; resumable, docs/benchmarks.md
+	@$(RUN) python benchmarks/methods.py $(ARGS)
 
 bench-%: setup  ## run benchmarks/<name>.py
 	@$(RUN) python benchmarks/$*.py $(ARGS)

@@ -1,7 +1,6 @@
 """Make demonstrations and a chunked base policy for a Meta-World task.
 
     .venv-metaworld/bin/python -m benchmarks.metaworld.prepare hand-insert-v3
-    .venv-metaworld/bin/python -m benchmarks.metaworld.prepare all
 
 Writes `runs/metaworld/<task>/`: `demos.npz` (`obs`, `actions`, `episode_ends`), `base.pt`
 (TorchScript, (B, obs_dim) -> (B, chunk, act_dim), normalisation inside) and `info.json` (what was
@@ -218,29 +217,27 @@ def prepare(task: str, recipe: Recipe, seed: int, episodes: int, out: Path) -> d
 
 
 def main() -> None:
-    """Prepare the tasks named on the command line."""
+    """Prepare the task named on the command line; one per process, so that files are the same."""
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parse.add_argument("task", choices=[*RECIPES, "all"])
+    parse.add_argument("task", choices=list(RECIPES))
     parse.add_argument("--seed", type=int, default=0)
     parse.add_argument("--demos", type=int, default=0, help="0: as the recipe says")
     parse.add_argument("--eval-episodes", type=int, default=200)
     parse.add_argument("--out", type=Path, default=ROOT / "runs" / "metaworld")
     args = parse.parse_args()
     torch.set_num_threads(1)
-    for task in RECIPES if args.task == "all" else [args.task]:
-        recipe = RECIPES[task]
-        if args.demos:
-            recipe = dataclasses.replace(recipe, demos=args.demos)
-        info = prepare(task, recipe, args.seed, args.eval_episodes, args.out / task)
-        low, high = info["base"]["ci95"]
-        print(
-            f"{task}: {recipe.demos} demos of {info['demo_steps']['mean']:.0f} steps (longest "
-            f"{info['demo_steps']['longest']}, horizon {info['horizon']}), expert "
-            f"{info['expert_success']:.2f}, base {info['base']['success']:.3f} "
-            f"({low:.3f} .. {high:.3f}, n={args.eval_episodes}), "
-            f"{info['base']['physics_steps_per_cpu_s']} physics steps per CPU second",
-            flush=True,
-        )
+    recipe = RECIPES[args.task]
+    if args.demos:
+        recipe = dataclasses.replace(recipe, demos=args.demos)
+    info = prepare(args.task, recipe, args.seed, args.eval_episodes, args.out / args.task)
+    low, high = info["base"]["ci95"]
+    print(
+        f"{args.task}: {recipe.demos} demos of {info['demo_steps']['mean']:.0f} steps (longest "
+        f"{info['demo_steps']['longest']}, horizon {info['horizon']}), expert "
+        f"{info['expert_success']:.2f}, base {info['base']['success']:.3f} "
+        f"({low:.3f} .. {high:.3f}, n={args.eval_episodes}), "
+        f"{info['base']['physics_steps_per_cpu_s']} physics steps per CPU second"
+    )
 
 
 if __name__ == "__main__":
