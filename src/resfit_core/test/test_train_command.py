@@ -55,6 +55,7 @@ def test_the_whole_command(tmp_path):
     assert report["updates"] == records_of(tmp_path, "episode")[-1]["total_updates"]
     learned = report["env_steps"] - ends[1]
     assert report["updates"] == 5 + learned
+    assert report["episodes_stepped_back"] >= 0
     assert report["utd"] == {"target": 1.0, "achieved": 1.0}
     assert (tmp_path / "out/checkpoints/learner.safetensors").exists()
 

@@ -87,6 +87,7 @@ def numbers(
         "eval_dip": _eval_dip(evals),
         "episodes": len(episodes),
         "episodes_aborted": 0,
+        "episodes_stepped_back": sum("stepped_back" in r for r in episodes),
         "warmup_episodes": sum(r["mode"] == WARMUP for r in episodes),
         "env_steps": int(last.get("env_steps", 0)),
         "updates": result.updates if result else updates,
