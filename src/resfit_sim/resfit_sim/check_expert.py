@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -16,16 +17,27 @@ from resfit_sim.tasks import SPLITS, TASKS, episode_seed
 from resfit_sim.twin import Twin
 
 
-def run_episode(twin: Twin, expert: Expert, seed: int) -> tuple[bool, int, float]:
-    """Play one episode.
+class Played(NamedTuple):
+    """How one episode went.
 
-    Returns:
-        Whether it succeeded, its control steps, and the largest distance of an arm target from the
-        measured joint [rad]. An episode whose plan fails ends there.
+    Attributes:
+        success: The oracle saw the task done.
+        steps: Control steps.
+        gap_rad: Largest distance of an arm target from the measured joint.
+        cpu_s: Processor time of the twin's steps alone, whatever else the machine does.
     """
+
+    success: bool
+    steps: int
+    gap_rad: float
+    cpu_s: float
+
+
+def run_episode(twin: Twin, expert: Expert, seed: int) -> Played:
+    """Play one episode; one whose plan fails ends there."""
     twin.reset(seed)
     sensors = twin.sensors()
-    gap = 0.0
+    gap = cpu = 0.0
     for step in range(twin.task.horizon_steps):
         try:
             if step == 0:
@@ -33,14 +45,16 @@ def run_episode(twin: Twin, expert: Expert, seed: int) -> tuple[bool, int, float
                 expert.reset(sensors.object_poses, sensors.joint_position, rng)
             target = expert.act(step, sensors.object_poses)
         except PlanFailed:
-            return False, step, gap
+            return Played(False, step, gap, cpu)
         away = np.abs(target - sensors.joint_position)
         gap = max(gap, float(away[RIGHT_ARM].max()), float(away[LEFT_ARM].max()))
+        begin = time.process_time()
         twin.step(target)
+        cpu += time.process_time() - begin
         if twin.success:
-            return True, step + 1, gap
+            return Played(True, step + 1, gap, cpu)
         sensors = twin.sensors()
-    return False, twin.task.horizon_steps, gap
+    return Played(False, twin.task.horizon_steps, gap, cpu)
 
 
 def main() -> None:
@@ -59,10 +73,11 @@ def main() -> None:
     for index in range(arguments.episodes):
         seed = episode_seed(arguments.seed_split, index)
         results.append(run_episode(twin, expert, seed))
-        if not results[-1][0]:
+        if not results[-1].success:
             failed.append(seed)
     wall = time.perf_counter() - begin
-    wins = [steps for success, steps, _ in results if success]
+    wins = [played.steps for played in results if played.success]
+    steps = sum(played.steps for played in results)
     interval = binomtest(len(wins), len(results)).proportion_ci(method="wilson")
     print(
         json.dumps(
@@ -73,8 +88,9 @@ def main() -> None:
                 "success": len(wins) / len(results),
                 "ci95": [round(interval.low, 4), round(interval.high, 4)],
                 "mean_steps_of_successes": round(float(np.mean(wins)), 1) if wins else None,
-                "max_arm_target_gap_rad": round(max(gap for *_, gap in results), 3),
-                "steps_per_s": round(sum(steps for _, steps, _ in results) / wall, 1),
+                "max_arm_target_gap_rad": round(max(p.gap_rad for p in results), 3),
+                "steps_per_s": round(steps / wall, 1),
+                "twin_steps_per_cpu_s": round(steps / sum(p.cpu_s for p in results)),
                 "failed_seeds": failed,
             }
         )
