@@ -18,7 +18,7 @@ import numpy as np
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy
 from resfit_core.contract import Contract, load_contract
-from resfit_core.control.observe import ObservationBuilder
+from resfit_core.control.observe import ObservationBuilder, shrink
 from resfit_core.control.safety import SafetyFilter
 from resfit_core.data.episode import EVALUATE
 from resfit_core.intervals import wilson as wilson
@@ -69,7 +69,7 @@ class Residual(Protocol):
         *,
         explore: bool = True,
     ) -> tuple[np.ndarray, bool]:
-        """Return the combined normalised action, and whether noise was added."""
+        """Return the combined action and whether noise was added; `images=` if there are any."""
 
 
 class SeedResult(NamedTuple):
@@ -141,8 +141,16 @@ def rollout(
         proposal = base.act(observation, images or None)
         action = proposal.action_norm
         if residual is not None:
-            action, _ = residual.act(observation, action, proposal.chunk_phase, explore=False)
-        target, reasons = safety.filter(base.action_space.to_rad(action), sensors.joint_position)
+            small = {n: shrink(image, contract.image_size) for n, image in images.items()}
+            shown = {"images": small} if small else {}
+            action, _ = residual.act(
+                observation, action, proposal.chunk_phase, explore=False, **shown
+            )
+        target, reasons = safety.filter(
+            base.action_space.to_rad(action),
+            sensors.joint_position,
+            np.stack([sensors.wrench_left, sensors.wrench_right]),
+        )
         env.step(target)
         if on_tick is not None:
             on_tick(

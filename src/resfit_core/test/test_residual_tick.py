@@ -41,7 +41,7 @@ def _made():
 def tick(stamp, episode=1, is_last=False):
     return SimpleNamespace(
         stamp_ns=stamp, episode=episode, is_last=is_last, chunk_phase=0.0,
-        observation=np.zeros(1), base_action=np.zeros(1),
+        observation=np.zeros(1), base_action=np.zeros(1), images={},
     )  # fmt: skip
 
 

@@ -63,6 +63,7 @@ class LearnerNode(Node):
         learner = Learner(
             config, contract.obs_dim, contract.action_dim, scale, contract.sha256,
             base.base_sha256, view,
+            image_shapes={n: (contract.image_size,) * 2 + (3,) for n in contract.images},
         )  # fmt: skip
         self._hashes = {"contract_sha256": contract.sha256, "base_sha256": base.base_sha256}
         settings = SessionSettings(

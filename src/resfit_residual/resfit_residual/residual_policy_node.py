@@ -36,6 +36,7 @@ class _Tick(NamedTuple):
     observation: np.ndarray
     base_action: np.ndarray
     chunk_phase: float
+    images: dict[str, np.ndarray]
     message: ours.PolicyStep
 
 
@@ -151,6 +152,10 @@ class ResidualPolicyNode(LifecycleNode):
             np.array(msg.observation, np.float32),
             np.array(msg.base_action_norm, np.float32),
             msg.chunk_phase,
+            {
+                camera: conversions.image_from_msg(image)
+                for camera, image in zip(self._contract.images, msg.images, strict=False)
+            },
             msg,
         )
         self._answer(self._tick.on_tick(tick))

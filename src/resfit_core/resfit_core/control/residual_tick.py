@@ -6,7 +6,7 @@ The protocol is docs/architecture.md. Needs numpy only: the policy itself comes 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -32,7 +32,7 @@ class Residual(Protocol):
     def act(
         self, observation: np.ndarray, base_action: np.ndarray, chunk_phase: float
     ) -> tuple[np.ndarray, bool]:
-        """Return the proposal and whether noise was added."""
+        """Return the proposal and whether noise was added; `images=` where there are any."""
 
 
 class Tick(Protocol):
@@ -44,6 +44,7 @@ class Tick(Protocol):
     observation: np.ndarray
     base_action: np.ndarray
     chunk_phase: float
+    images: Mapping[str, np.ndarray]  # camera to uint8 (H, W, 3); empty for `state`
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,10 @@ class ResidualTick:
                 return None
             self._policy.begin_episode(state.seed, state.mode, state.use_residual)
             self._begun = tick.episode
-        action, explored = self._policy.act(tick.observation, tick.base_action, tick.chunk_phase)
+        shown = {"images": tick.images} if tick.images else {}
+        action, explored = self._policy.act(
+            tick.observation, tick.base_action, tick.chunk_phase, **shown
+        )
         # In warm-up and base evaluation no weights act, whatever is loaded.
         version = self._policy.version if _residual_acts(state) else 0
         return self._say(Proposal(tick, action, version, explored))
