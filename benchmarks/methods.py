@@ -31,7 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import methods_figures as figures
-from benchmarks.methods_table import ROOT, TASKS, Cell, estimate_s, groups, smoke_groups
+from benchmarks.methods_table import ROOT, TASKS, Cell, estimate_s, groups, same, smoke_groups
 
 from resfit_core import tensorfile
 
@@ -57,7 +57,7 @@ class Store:
             found = json.loads((self.kept / f"{cell.key}.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return found if found["spec"] == cell.spec() else None
+        return found if same(found["spec"], cell.spec()) else None
 
     def keep(self, cell: Cell, result: Mapping[str, Any]) -> None:
         """Write a result, whole or not at all."""
@@ -81,9 +81,7 @@ def command(cell: Cell, phase: int, out: Path) -> list[str]:
     if task.env:
         start += ["--base", str(made / "base.pt"), "--demos", str(made / "demos.npz")]
     config = cell.config_file()
-    changes = list(cell.settings)
-    if cell.config == "paper" and task.env:
-        changes.append("critic_view=raw")
+    changes = cell.changes()
     last = phase == len(cell.phases) - 1
     return [
         *start,
@@ -112,7 +110,7 @@ class Running:
     def _check_spec(self) -> None:
         """Put aside the folder of a run whose entry in the table has changed."""
         spec, file = self.cell.spec(), self.out / "spec.json"
-        if file.exists() and json.loads(file.read_text()) != spec:
+        if file.exists() and not same(json.loads(file.read_text()), spec):
             self.out.rename(self.out.with_name(f"{self.out.name}.{int(time.time())}.old"))
         self.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(spec))

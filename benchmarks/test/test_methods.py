@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from benchmarks import methods, methods_figures
-from benchmarks.methods_table import Cell, Phase, groups, smoke_groups
+from benchmarks.methods_table import Cell, Phase, groups, same, smoke_groups
 
 CELL = Cell("reach", "resfit", "default", "ours", phases=(Phase(100, 50, 2), Phase(200, 100, 2)))
 
@@ -22,6 +22,21 @@ def test_every_cell_has_a_name_of_its_own_and_groups_share_runs():
     renamed = dataclasses.replace(cells[0], phases=(Phase(1, 1),))
     with pytest.raises(ValueError, match="rename one"):
         methods.unique({"a": [cells[0]], "b": [renamed]})
+
+
+def test_a_changed_default_is_another_run_and_a_new_setting_is_not():
+    spec = CELL.spec()
+    assert same(spec, CELL.spec())
+    changed = {**spec, "resolved": {**spec["resolved"], "tau": 0.5}}
+    grown = {**spec, "resolved": {**spec["resolved"], "came_later": 1}}
+    assert not same(changed, spec)
+    assert same(spec, grown) and same(grown, spec)
+    assert not same(spec, dataclasses.replace(CELL, seed=1).spec())
+
+
+def test_every_cell_has_settings_that_its_algorithm_knows():
+    for cell in methods.unique(groups()):
+        assert cell.resolved()["seed"] == cell.seed
 
 
 def test_the_table_asks_for_what_the_comparison_needs():
