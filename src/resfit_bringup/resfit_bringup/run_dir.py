@@ -18,6 +18,7 @@ from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import Plan
 from resfit_core import tensorfile
 from resfit_core.algorithms.config import TrainConfig
+from resfit_core.control.limits import beside
 
 # What a continued run must share with its beginning, or its numbers would mean nothing.
 FIXED = ("arguments.clock", "arguments.seed", "contract_sha256", "base_sha256")
@@ -66,6 +67,12 @@ def open_run(plan: Plan, hashes: Mapping[str, str]) -> Path:
         config.mkdir(parents=True, exist_ok=True)
         for kind, source in plan.sources.items():
             _copy(Path(source), run_file.config_copy(folder, kind), plan)
+            for part in ("safety", "collision"):
+                # Of a robot; the contract looks for them beside its YAML.
+                more = beside(source, part)
+                if more.is_file():
+                    copy = beside(run_file.config_copy(folder, kind), part)
+                    tensorfile.write_atomic(copy, more.read_bytes())
         node_parameters.write(plan.nodes, config / "nodes")
     except OSError as error:
         raise UsageError(

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resfit_core.control.limits import SafetyLimits, load_limits
 from resfit_core.strict_yaml import ContractError, check_keys, check_keys_in, read_yaml
 
 WRENCH_SIZE = 6  # force [N] and torque [Nm]
@@ -87,6 +88,8 @@ class Contract:
     max_observation_age_s: float
     command_timeout_s: float
     sha256: str
+    # Of the robot's safety file; not hashed: a site's force limit makes no policy another one.
+    safety: SafetyLimits | None = field(default=None, compare=False)
 
     @property
     def period_s(self) -> float:
@@ -305,6 +308,9 @@ def load_contract(
         max_observation_age_s=_positive(robot, "max_observation_age_s", robot_file),
         command_timeout_s=_positive(robot, "command_timeout_s", robot_file),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+        safety=load_limits(
+            robot_file, [j.name for j in joints], [j.group for j in joints], robot["wrenches"]
+        ),
     )
     if "hand_to_object" in contract.fields and not contract.hands:
         raise ContractError(f"{task_file}: field 'hand_to_object' needs 'hand' to name a chain")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from resfit_core.contract import ActionSpace, Contract
+from resfit_core.control.driver_clock import Heard, StampClock
+from resfit_core.control.driver_state import Measured, Takeover
 from resfit_core.control.records import ExecutedCommand, Source
 from resfit_core.control.safety import LIMITED, Reason, SafetyError, SafetyFilter
 
@@ -45,18 +47,21 @@ class _Command(NamedTuple):
 
 
 class DriverCore:
-    """Answers every command once; the same stamp again gets the same answer. Not thread-safe.
+    """Filter and supervisor: answers every command once, the same stamp again with the same.
 
-    - *Exact* (lock-step): a command is judged against the joint state of its own stamp, and waits
-      for it where the command came first. The robot stands still meanwhile, so neither age nor
-      silence counts.
-    - *Real time*: it is judged against the newest joint state. A command older than the contract's
-      `command_timeout_s`, or a joint state older than `max_observation_age_s`, is refused. Silence
-      longer than `command_timeout_s` holds the robot. Ages are measured on the steady clock.
+    - *Exact* (lock-step): a command is judged against the measurements of its own stamp, and waits
+      for them where the command came first. The robot stands still meanwhile, so neither age nor
+      silence counts, and nobody takes over.
+    - *Real time*: it is judged against the newest measurements. A command older than the
+      contract's `command_timeout_s`, or a measurement older than `max_observation_age_s`, is
+      refused. Silence longer than `command_timeout_s` holds the robot. Ages are told by
+      `StampClock`. Who takes over, after activation, a hold or an emergency stop, starts slowly.
+    - *Emergency stop*, of the robot or an operator: latched. Only `rearm`, called by a person,
+      takes it off, and the robot then starts from where it is measured.
 
     What is refused leaves the last target in force and is answered with it. After a gap of stamps
     longer than `command_timeout_s` (a pause, a new episode) the filter starts anew from the
-    measured position, as the Gymnasium environment does at its reset.
+    measured position, as the Gymnasium environment does at its reset. Not thread-safe.
     """
 
     def __init__(self, contract: Contract, space: ActionSpace, *, exact: bool) -> None:
@@ -73,12 +78,16 @@ class DriverCore:
         self._state_age_ns = round(contract.max_observation_age_s * 1e9)
         self._filter = SafetyFilter(contract)
         self._before: np.ndarray | None = None
-        self._states: dict[int, np.ndarray] = {}  # newest last
-        self._state_ns = self._heard_ns = 0  # newest state: its stamp, steady clock
+        self._clock = StampClock(self._timeout_ns)
+        self._measured = Measured(contract, exact=exact)
+        self._takeover = Takeover(contract, exact=exact)
         self._waiting: _Command | None = None
         self._answers: dict[int, Answer] = {}
         self._last_ns: int | None = None
         self._anew = True  # the filter must start from a measured position first
+        self._jumped = False  # the next command is refused, whatever it says
+        self._pressed = False  # the robot's own stop, now
+        self._stopped = False  # the latch
         self._accepted_ns: int | None = None
         self._reasons = 0
         self._commands = self._altered = self._refused = self._holds = 0
@@ -93,6 +102,16 @@ class DriverCore:
         """Whether the last target is held, since a command was refused or none came."""
         return self._accepted_ns is not None and self._reasons != 0
 
+    @property
+    def stopped(self) -> bool:
+        """Whether an emergency stop is latched."""
+        return self._stopped
+
+    @property
+    def touched(self) -> tuple[tuple[str, str], ...]:
+        """Links and obstacles that the newest command would have brought together."""
+        return self._filter.touched
+
     def measured(self, stamp_ns: int, position_rad: np.ndarray, now_ns: int) -> Answer | None:
         """Take a joint state; return the answer to a command that waited for it, if any.
 
@@ -101,17 +120,28 @@ class DriverCore:
             position_rad: Contract order [rad]. Shape: (action_dim,).
             now_ns: Steady clock [ns].
         """
-        keep = 8 if self._exact else 1
-        self._states.pop(stamp_ns, None)
-        self._states[stamp_ns] = position_rad
-        while len(self._states) > keep:
-            del self._states[next(iter(self._states))]
-        self._state_ns, self._heard_ns = stamp_ns, now_ns
-        waiting = self._waiting
-        if waiting is None or waiting.stamp_ns != stamp_ns:
-            return None
-        self._waiting = None
-        return self._judge(waiting, now_ns)
+        if not self._exact:
+            heard = self._clock.heard(stamp_ns, now_ns)
+            if heard is Heard.OLDER:
+                return None
+            if heard is Heard.JUMPED:
+                # Stamps of before and after cannot be compared: all that rests on them is void.
+                self._answers.clear()
+                self._last_ns, self._anew, self._jumped = None, True, True
+        self._measured.position(stamp_ns, position_rad, self._filter.last, now_ns)
+        return self._judge_waiting(stamp_ns, now_ns)
+
+    def wrench(self, stream: int, stamp_ns: int, values: np.ndarray, now_ns: int) -> Answer | None:
+        """Take force [N] and torque [Nm] of the contract's stream of this number; as `measured`.
+
+        Args:
+            stream: Place in the contract's `wrenches`.
+            stamp_ns: Time of measurement [ns].
+            values: Force, then torque. Shape: (6,).
+            now_ns: Steady clock [ns].
+        """
+        self._measured.wrench(stream, stamp_ns, values, now_ns)
+        return self._judge_waiting(stamp_ns, now_ns)
 
     def command(
         self,
@@ -121,7 +151,7 @@ class DriverCore:
         now_ns: int,
         source: int = Source.POLICY,
     ) -> Answer | None:
-        """Take a command; return the answer, or None while its joint state is under way.
+        """Take a command; return the answer, or None while its measurements are under way.
 
         Args:
             stamp_ns: Stamp of the observation it answers [ns].
@@ -135,7 +165,7 @@ class DriverCore:
             # The robot is past it in real time; the twin waits for exactly this.
             return known._replace(send=known.send and self._exact)
         command = _Command(stamp_ns, names, target_rad, source)
-        if self._exact and stamp_ns not in self._states and stamp_ns > self._state_ns:
+        if self._exact and self._measured.awaits(stamp_ns):
             self._waiting = command
             return None
         return self._judge(command, now_ns)
@@ -166,14 +196,41 @@ class DriverCore:
             now_ns: Steady clock [ns].
         """
         silent = self._accepted_ns is not None and now_ns - self._accepted_ns > self._timeout_ns
-        if self._exact or not silent or self._reasons & Reason.WATCHDOG:
+        if self._exact or not silent or self._stopped or self._reasons & Reason.WATCHDOG:
             return None
-        self._holds += 1
-        self._reasons |= Reason.WATCHDOG
-        target = self._filter.last
-        return Answer(
-            self._executed(self._state_ns, target, Source.HOLD, Reason.WATCHDOG), send=True
-        )
+        self._takeover.due()
+        return self._hold(Reason.WATCHDOG)
+
+    def estop(self, pressed: bool) -> Answer | None:
+        """Take the state of the robot's own emergency stop; return the hold where it begins."""
+        self._pressed = pressed
+        return self.press_estop() if pressed else None
+
+    def press_estop(self) -> Answer | None:
+        """Latch an emergency stop (an operator's, or the robot's); return the hold, if new."""
+        if self._stopped:
+            return None
+        self._stopped = True
+        if self._exact or self._filter.last is None:
+            self._reasons |= Reason.ESTOP
+            return None  # the next command's answer says it; the twin stands still until then
+        # A robot that is stopped refuses targets itself.
+        return self._hold(Reason.ESTOP)._replace(send=not self._pressed)
+
+    def rearm(self, now_ns: int) -> str:
+        """Take the latch off; return why not, in words, empty where it is off.
+
+        Nothing moves by it: the next command starts from the measured position, slowly.
+        """
+        if not self._stopped:
+            return "no emergency stop is latched"
+        if self._pressed:
+            return "the robot's emergency stop is still pressed; release it first"
+        position, refused = self._measured.newest(now_ns, self._clock, self._state_age_ns)
+        if refused or position is None or not np.isfinite(position).all():
+            return "no fresh joint state: the pose to start from is unknown"
+        self._stopped, self._anew, self._reasons, self._accepted_ns = False, True, 0, None
+        return ""
 
     def status(self, now_ns: int) -> DriverStatus:
         """Return the numbers for `DriverState`; `now_ns` on the steady clock."""
@@ -188,60 +245,91 @@ class DriverCore:
             command_age_s=-1.0 if accepted is None else (now_ns - accepted) / 1e9,
         )
 
+    def _hold(self, reason: Reason) -> Answer:
+        """Hold of the driver's own; WATCHDOG marks it as no tick's answer."""
+        self._holds += 1
+        self._reasons |= reason
+        executed = self._executed(
+            self._measured.newest_ns, self._filter.last, Source.HOLD, Reason.WATCHDOG | reason
+        )
+        return Answer(executed, send=True)
+
+    def _judge_waiting(self, stamp_ns: int, now_ns: int) -> Answer | None:
+        waiting = self._waiting
+        if waiting is None or waiting.stamp_ns != stamp_ns or self._measured.awaits(stamp_ns):
+            return None
+        self._waiting = None
+        return self._judge(waiting, now_ns)
+
     def _judge(self, command: _Command, now_ns: int) -> Answer:
-        measured, refused = self._measured_for(command.stamp_ns, now_ns)
+        measured, wrenches, refused = self._measured_for(command.stamp_ns, now_ns)
         refused |= self._age(command.stamp_ns, now_ns)
         refused |= self._form(command)
+        refused |= Reason.ESTOP if self._stopped else 0
         self._before = self._filter.last
         self._anew |= self._starts_anew(command.stamp_ns)
         if measured is not None and self._anew:
             try:
                 self._filter.reset(measured)
                 self._anew = False
+                self._takeover.due()
             except SafetyError:
                 refused |= Reason.STALE_STATE
         target, reasons = self._filter.last, refused
         if not refused and measured is not None:
-            target, reasons = self._filter.filter(command.target, measured)
+            slow = self._takeover.scale(command.target, measured, now_ns)
+            target, reasons = self._filter.filter(command.target, measured, wrenches, slow)
+            self._takeover.done(reasons)
         if reasons & ~LIMITED:
             self._refused += 1
             self._reasons = reasons & ~LIMITED
-            source = Source.HOLD
+            source = int(Source.HOLD)
         else:
             self._commands += 1
             self._altered += reasons != 0
             self._reasons, self._accepted_ns = 0, now_ns
             source = command.source
-        if not reasons & Reason.STALE_COMMAND:
+        stale = reasons & (Reason.STALE_COMMAND | Reason.CLOCK_JUMP)
+        if not stale:
             self._last_ns = command.stamp_ns
         # An old tick moves nobody: the target in force is newer. Nor does the target of before a
-        # gap, as long as nobody knows where the robot stands now.
-        send = target is not None and not reasons & Reason.STALE_COMMAND and not self._anew
+        # gap, as long as nobody knows where the robot stands now; nor anything a stopped robot.
+        send = target is not None and not stale and not self._anew and not self._pressed
         executed = self._executed(command.stamp_ns, target, source, reasons)
         return self._remember(Answer(executed, send))
 
-    def _measured_for(self, stamp_ns: int, now_ns: int) -> tuple[np.ndarray | None, int]:
+    def _measured_for(
+        self, stamp_ns: int, now_ns: int
+    ) -> tuple[np.ndarray | None, np.ndarray | None, int]:
+        """Return joint positions, wrenches, and why one of them cannot be used."""
         if self._exact:
-            state = self._states.get(stamp_ns)
-            return state, 0 if state is not None else Reason.STALE_COMMAND
-        if not self._states or now_ns - self._heard_ns > self._state_age_ns:
-            return None, Reason.STALE_STATE
-        return self._states[self._state_ns], 0
+            position = self._measured.at(stamp_ns)
+            refused = 0 if position is not None else int(Reason.STALE_COMMAND)
+            return position, self._measured.wrenches_at(stamp_ns), refused
+        position, refused = self._measured.newest(now_ns, self._clock, self._state_age_ns)
+        wrenches, missing = self._measured.newest_wrenches(now_ns, self._state_age_ns)
+        frozen = Reason.FROZEN_STATE if self._measured.frozen(self._filter.last, now_ns) else 0
+        return position, wrenches, int(refused | missing | frozen)
 
     def _age(self, stamp_ns: int, now_ns: int) -> int:
-        """Judge a command's age by the newest joint state: both clocks' zeros are unknown here."""
-        if self._exact or not self._states:
+        if self._exact:
             return 0
-        age = self._state_ns - stamp_ns + now_ns - self._heard_ns
+        if self._jumped:
+            self._jumped = False
+            return int(Reason.CLOCK_JUMP)
+        age = self._clock.age_ns(stamp_ns, now_ns)
+        if self._clock.newest_ns and -age > self._state_age_ns:
+            # It would also make every sound command after it look old.
+            return int(Reason.CLOCK_JUMP)
         older = self._last_ns is not None and stamp_ns < self._last_ns
-        return Reason.STALE_COMMAND if older or age > self._timeout_ns else 0
+        return int(Reason.STALE_COMMAND) if older or age > self._timeout_ns else 0
 
     def _form(self, command: _Command) -> int:
         names = command.names
         if len(names) != len(self._names) or len(command.target) != len(self._names):
-            return Reason.WRONG_LENGTH
+            return int(Reason.WRONG_LENGTH)
         if tuple(names) != self._names:
-            return Reason.WRONG_ORDER
+            return int(Reason.WRONG_ORDER)
         return 0
 
     def _starts_anew(self, stamp_ns: int) -> bool:
