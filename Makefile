@@ -47,6 +47,9 @@ test-replay: setup  ## level 3: recorded bags through the live code
 test-robot: setup  ## level 4: on the robot, with a person at the stop
 	@$(PYTEST) --level hardware $(ARGS)
 
+test-panel: setup  ## the operator's panel in a real, headless Chromium
+	@$(RUN) python tools/panel_browser.py $(ARGS)
+
 lint: setup  ## style, spelling, import layers, YAML, XML, links
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .

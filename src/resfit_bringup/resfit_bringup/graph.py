@@ -8,7 +8,7 @@ come from the environment; nothing here names them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Node:
         parameters: ROS parameters; a :class:`Ref` is replaced by the argument's value.
         required: Its death ends the run; every other node is started again.
         console: It gets the terminal's keyboard.
+        when: Name of the argument that must be true for it to start; empty: it always does.
     """
 
     package: str
@@ -45,6 +46,7 @@ class Node:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     required: bool = False
     console: bool = False
+    when: str = ""
 
     @property
     def executable(self) -> str:
@@ -137,6 +139,12 @@ TRAIN_CONFIG = Argument(
 KEYBOARD = Argument(
     "keyboard", True, "the terminal's keys work as the operator's button", kept=False
 )
+PANEL_ON = Argument("panel", False, "true: the operator's panel, a web page", kept=False)
+PANEL_HOST = Argument(
+    "panel_host", "127.0.0.1", "address of the panel; 0.0.0.0: reachable from outside, by token",
+    kept=False,
+)  # fmt: skip
+PANEL_PORT = Argument("panel_port", 8080, "port of the panel; 0: any", least=0, kept=False)
 PARAMS_FILE = Argument(
     "params_file", "", "ROS parameter YAML laid over the graph's; empty: none", kept=False
 )
@@ -155,7 +163,7 @@ EVALUATE_ONLY = Argument(
 )  # fmt: skip
 
 SITE = (ROBOT, TASK, OBSERVATION, CLOCK)
-ENDS = (RUN_DIR, KEYBOARD, PARAMS_FILE, LOG_LEVEL)
+ENDS = (RUN_DIR, KEYBOARD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL)
 
 # --- nodes ---------------------------------------------------------------------------------------
 
@@ -188,6 +196,18 @@ REWARD_BUTTON = Node(
 TWIN = Node("resfit_sim", "twin", TICK, required=True)
 
 
+def _with_panel(*nodes: Node) -> tuple[Node, ...]:
+    """Add the panel; it knows by name whom to miss."""
+    parameters = {
+        **TICK,
+        "run_dir": Ref("run_dir"),
+        "panel_host": Ref("panel_host"),
+        "panel_port": Ref("panel_port"),
+        "expected_nodes": ",".join(n.name for n in nodes),
+    }
+    return (*nodes, Node("resfit_reward", "panel", parameters, when="panel"))
+
+
 def _manager(**parameters: Any) -> Node:
     train_config = {"train_config": Ref("train_file")}
     return Node("resfit_reward", FINISHER, {**TICK, **RUN, **train_config, **parameters})
@@ -201,7 +221,7 @@ JOBS: dict[str, Job] = {
             "improve a frozen base policy on the twin by residual RL, then report",
             (*SITE, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED,
              SYNCHRONOUS, WAIT, REPORT, VIDEO, *ENDS),
-            (
+            _with_panel(
                 TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
                 _manager(
                     mode="train",
@@ -217,7 +237,7 @@ JOBS: dict[str, Job] = {
             "evaluate",
             "run base and residual of the training in run_dir on evaluation seeds, all nodes",
             (*SITE, BASE, TRAIN_CONFIG, EVALUATE_ONLY, SEED, REPORT, VIDEO, *ENDS),
-            (
+            _with_panel(
                 TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
                 _manager(
                     mode="train",
@@ -236,7 +256,7 @@ JOBS: dict[str, Job] = {
             (*SITE, Argument("base", "resfit_sim.expert:ExpertBase", "who demonstrates"),
              TRAIN_CONFIG, Argument("episodes", 21, "demonstrations to record", least=1), SEED,
              *ENDS),
-            (
+            _with_panel(
                 TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
                 _manager(
                     mode="demo",
@@ -294,8 +314,9 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     # Nodes read the run's own copies: one that is started again later finds what it had before.
     copies = {f"{kind}_file": str(run_file.config_copy(folder, kind)) for kind in sources}
     nodes = tuple(
-        Node(n.package, n.name, _filled(n.parameters, {**values, **copies}), n.required, n.console)
+        replace(n, parameters=_filled(n.parameters, {**values, **copies}))
         for n in job.nodes
+        if not n.when or values[n.when]
     )
     if values["params_file"]:
         nodes = merge(nodes, values["params_file"])

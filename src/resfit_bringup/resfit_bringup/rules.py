@@ -11,6 +11,8 @@ from dataclasses import dataclass
 FINISHED = 0
 FAILED = 1
 BAD_INPUT = 2  # a node that exits with this refused its input: to start it again helps nobody
+SPARE = ("panel",)  # the robot goes on without it: whatever becomes of it, the run does not end
+_SPARE_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Rules:
         if name == self._finisher and code == FINISHED:
             return Outcome(FINISHED, "finished")
         why = f"{name} {_in_words(code)}" + (f": {last_line}" if last_line else "")
-        if code == BAD_INPUT:
+        if code == BAD_INPUT and name not in SPARE:
             return Outcome(BAD_INPUT, why)
         if required:
             return Outcome(FAILED, why)
@@ -86,9 +88,9 @@ class Rules:
         past = self._restarts.setdefault(name, collections.deque())
         while past and now - past[0] > self._limits.restart_window_s:
             past.popleft()
-        if len(past) >= self._limits.restarts:
+        if len(past) >= self._limits.restarts and name not in SPARE:
             return Outcome(FAILED, f"{why} (for the {len(past) + 1}th time: given up)")
-        wait_s = self._limits.backoff_s * 2 ** len(past)
+        wait_s = min(self._limits.backoff_s * 2 ** len(past), _SPARE_WAIT_S)
         past.append(now)
         return Restart(wait_s, f"{why}; starting it again in {wait_s:g} s")
 

@@ -18,6 +18,7 @@ TRAIN_NODES = {
     "reward_button": "resfit_reward",
     "episode_manager": "resfit_reward",
     "twin": "resfit_sim",
+    "panel": "resfit_reward",
 }
 
 
@@ -42,7 +43,7 @@ def test_every_job_is_complete(job):
 
 @pytest.mark.parametrize("name", [j.name for j in JOBS.values() if not j.needs_run])
 def test_every_reference_is_resolved_to_a_plain_value(share, name):
-    plan = resolve(name, {})
+    plan = resolve(name, {"panel": "true"})
     for node in plan.nodes:
         for key, value in node.parameters.items():
             assert not isinstance(value, Ref), (node.name, key)
@@ -100,6 +101,14 @@ def test_record_lets_the_expert_act_in_the_bases_place(share):
     assert parameters(plan, "base_policy")["base"] == "resfit_sim.expert:ExpertBase"
     assert parameters(plan, "episode_manager")["mode"] == "demo"
     assert "learner" not in [n.name for n in plan.nodes]
+
+
+def test_panel_runs_where_it_is_asked_for_and_knows_the_others(share):
+    assert "panel" not in [n.name for n in resolve("train", {}).nodes]
+    plan = resolve("train", {"panel": "true", "panel_port": "9000"})
+    given = parameters(plan, "panel")
+    assert (given["panel_port"], given["panel_host"]) == (9000, "127.0.0.1")
+    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {"panel"}
 
 
 def test_latest_is_followed_to_the_run_itself(share):

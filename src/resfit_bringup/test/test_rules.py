@@ -50,6 +50,13 @@ def test_restarts_wait_longer_each_time_and_come_to_an_end():
     assert r.exited("recorder", False, 1).wait_s == 0.5
 
 
+def test_panel_never_ends_the_run():
+    r = rules()
+    waits = [r.exited("panel", False, 2, "no NiceGUI").wait_s for _ in range(12)]
+    assert waits[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert waits[-1] == 60.0
+
+
 def test_restarts_long_ago_are_forgotten():
     clock = Clock()
     r = rules(clock)

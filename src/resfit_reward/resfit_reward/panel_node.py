@@ -1,0 +1,234 @@
+"""Node `panel`: the operator's web page; translates between topics and `PanelState`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rcl_interfaces.msg import Log
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import Image
+
+from resfit_core.contract import load_contract
+from resfit_core.control.episode_log import LOG
+from resfit_core.control.press import OperatorEvent, Press
+from resfit_core.run_log import read_episodes
+from resfit_interfaces import msg as ours
+from resfit_reward.panel.cameras import Cameras, Picture
+from resfit_reward.panel.health import Driver, Learner
+from resfit_reward.panel.state import PanelState
+from resfit_ros import conversions, qos
+from resfit_ros.contract import declare_contract
+from resfit_ros.node import Node, run_process
+from resfit_ros.parameters import ParameterError, declare
+
+PANEL = "panel"
+TOKEN = "RESFIT_PANEL_TOKEN"
+"""Environment variable: token for other machines. A parameter would end in the run's files."""
+NODES = (
+    "twin,vega_driver,base_policy,residual_policy,recorder,learner,reward_button,episode_manager"
+)
+_TICK_S, _SHOW_S, _LOOK_S = 0.05, 0.25, 1.0
+_DRIVER = ("mode", "reason", "commands", "altered", "refused", "holds", "command_age_s")
+_LEARNER = tuple(Learner.__dataclass_fields__)
+
+
+class PanelNode(Node):
+    """Hears the graph and shows it; every button becomes one `operator_event`.
+
+    The page runs on a thread of its own; what crosses over are whole views one way and presses
+    the other way. Nothing on the control path waits for this process.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Read what there is to show; the page opens in `start`."""
+        super().__init__(PANEL, **kwargs)
+        self._host = declare(
+            self, "panel_host", "127.0.0.1", "address to listen on; 0.0.0.0: all, with a token"
+        )
+        self._port = declare(
+            self, "panel_port", 8080, "port of the page; taken: the next free of ten; 0: any",
+            range=(0, 65535),
+        )  # fmt: skip
+        rate_hz = declare(
+            self, "camera_rate_hz", 5.0, "pictures per camera shown [1/s]", range=(0.1, 30.0)
+        )
+        clock = declare(
+            self, "clock", "lockstep", "lockstep: stamps are the twin's; realtime: this clock's",
+            choices=("lockstep", "realtime"),
+        )  # fmt: skip
+        run_dir = declare(self, "run_dir", "", "folder of the run, for what happened; empty: none")
+        nodes = declare(self, "expected_nodes", NODES, "names of the run's nodes, by commas")
+        robot, task, variant = declare_contract(self)
+        self._lockstep = clock == "lockstep"
+        self._topics = {}
+        if robot and task:
+            contract = load_contract(robot, task, variant)
+            self._topics = {c.name: c.topic for c in contract.cameras}
+        self._cameras = Cameras(self._topics, rate_hz)
+        self._watching: dict[str, Any] = {}
+        expected = [n.strip() for n in nodes.split(",") if n.strip()]
+        self._state = PanelState(expected, time.monotonic())
+        if run_dir:
+            self._state.log_lines(read_episodes(Path(run_dir) / LOG))
+        self._shown_s = self._looked_s = float("-inf")
+        self._server: Any = None
+        self.url = ""
+        self._open()
+
+    def _open(self) -> None:
+        self._events = self.create_publisher(
+            ours.OperatorEvent, "operator_event", qos.reliable(100)
+        )
+        for kind, topic, callback, profile in (
+            (ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN),
+            (ours.LearnerStatus, "learner_status", self._on_learner, qos.LATCHED_IN),
+            (ours.DriverState, "driver_state", self._on_driver, qos.reliable(10)),
+            (ours.EpisodeRecorded, "episode_recorded", self._on_recorded, qos.reliable(100)),
+            (ours.OperatorEvent, "operator_event", self._on_event, qos.reliable(100)),
+            (Log, "/rosout", self._on_log, qos.reliable(100)),
+        ):
+            self.create_subscription(kind, topic, callback, profile)
+        # The e-stop is told again by this clock, which no simulation stops.
+        self.create_timer(_TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def start(self) -> None:
+        """Open the page.
+
+        Raises:
+            ParameterError: NiceGUI is not installed, or the address cannot be listened on.
+        """
+        try:
+            from resfit_reward.panel.server import PanelServer
+        except ImportError as error:
+            raise ParameterError(
+                f"the panel's page needs NiceGUI ({error}): "
+                "pip install -r requirements/panel.txt, or run with panel:=false"
+            ) from error
+        self._server = PanelServer(self, self._host, self._port, os.environ.get(TOKEN, ""))
+        self.url = self._server.start()
+        self.get_logger().info(f"panel: {self.url}")
+
+    def stop(self) -> None:
+        """Close the page."""
+        if self._server is not None:
+            self._server.stop()
+
+    # --- what the page asks, on its thread -----------------------------------------------------
+
+    def press(self, button: str) -> None:
+        """Take a press of the page; it is stamped here.
+
+        Raises:
+            ValueError: There is no such button.
+        """
+        kind = self._state.meaning(button)
+        now_ns = 0 if self._lockstep else self.get_clock().now().nanoseconds
+        self.call_soon(lambda: self._press(kind, now_ns))
+
+    def picture(self, camera: str) -> Picture | None:
+        """Return the newest picture of a camera, and remember that somebody watches.
+
+        Raises:
+            KeyError: There is no such camera.
+        """
+        return self._cameras.ask(camera, time.monotonic())
+
+    # --- presses -------------------------------------------------------------------------------
+
+    def _press(self, kind: Press, stamp_ns: int) -> None:
+        if kind == Press.ESTOP:
+            self._state.estop.press(PANEL, time.monotonic())
+            self._tick()
+            return
+        if kind == Press.REARM:
+            self._state.estop.rearm()
+        self._publish(OperatorEvent(kind, PANEL, stamp_ns=stamp_ns))
+
+    def _publish(self, event: OperatorEvent) -> None:
+        self.get_logger().info(f"pressed: {Press(event.kind).name}")
+        self._events.publish(conversions.event_to_msg(event))
+
+    # --- what the graph says -------------------------------------------------------------------
+
+    def _on_state(self, msg: ours.EpisodeState) -> None:
+        self._state.episode(conversions.episode_state_from_msg(msg), time.monotonic())
+        self._show()
+
+    def _on_driver(self, msg: ours.DriverState) -> None:
+        news = Driver(**{name: getattr(msg, name) for name in _DRIVER})
+        before = self._state.estop.latched
+        self._state.driver(news, time.monotonic())
+        if self._state.estop.latched != before:
+            self._show()
+
+    def _on_learner(self, msg: ours.LearnerStatus) -> None:
+        news = Learner(**{name: getattr(msg, name) for name in _LEARNER})
+        self._state.learner(news, time.monotonic())
+
+    def _on_recorded(self, msg: ours.EpisodeRecorded) -> None:
+        self._state.recorded(msg.dropped, "" if msg.complete else msg.reason)
+
+    def _on_event(self, msg: ours.OperatorEvent) -> None:
+        event, now_s = conversions.event_from_msg(msg), time.monotonic()
+        if event.kind not in set(Press):
+            return
+        if event.source != PANEL and event.kind == Press.ESTOP:
+            self._state.estop.press(event.source, now_s)
+        elif event.source != PANEL and event.kind == Press.REARM:
+            self._state.estop.rearm()
+        self._state.press(Press(event.kind), event.source, now_s)
+        self._show()
+
+    def _on_log(self, msg: Log) -> None:
+        level = int.from_bytes(msg.level, "little") if isinstance(msg.level, bytes) else msg.level
+        if level >= 30 and msg.name != PANEL:  # WARN and above
+            self._state.message(msg.name, msg.msg, error=level >= 40)
+            self._show()
+
+    def _on_image(self, camera: str, msg: Image) -> None:
+        now_s = time.monotonic()
+        if self._cameras.due(camera, now_s):
+            self._cameras.put(camera, conversions.image_from_msg(msg), now_s)
+
+    # --- what is done by the clock -------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        if self._state.estop.due(now_s):
+            self._publish(OperatorEvent(Press.ESTOP, PANEL, f"e-stop by {self._state.estop.by}"))
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            self._state.nodes(self.get_node_names())
+            self._state.cameras(n for n, t in self._topics.items() if self.count_publishers(t))
+            if self._server is not None and not self._server.alive:
+                self.fail(RuntimeError("the panel's page ended"))
+        self._follow(self._cameras.watched(now_s))
+        if now_s - self._shown_s >= _SHOW_S:
+            self._show()
+
+    def _follow(self, watched: frozenset[str]) -> None:
+        """Subscribe to the pictures that somebody watches, and to no others."""
+        for name in watched - set(self._watching):
+            self._watching[name] = self.create_subscription(
+                Image, self._topics[name], lambda msg, name=name: self._on_image(name, msg),
+                qos.sensor("realtime", 1),
+            )  # fmt: skip
+        for name in set(self._watching) - watched:
+            self.destroy_subscription(self._watching.pop(name))
+
+    def _show(self) -> None:
+        self._shown_s = time.monotonic()
+        if self._server is not None:
+            self._server.show(self._state.view(self._shown_s))
+
+
+def main() -> NoReturn:
+    """Run the node."""
+    run_process(PanelNode)
+
+
+if __name__ == "__main__":
+    main()
