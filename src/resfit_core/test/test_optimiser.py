@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from resfit_core import machine
+from resfit_core.nets import native
 from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.optimiser import FlatAdamW
 
@@ -52,8 +53,10 @@ def test_state_goes_through_a_state_dict():
         assert torch.equal(mine, theirs)
 
 
-def critic(layer_norm=True):
-    made = EnsembleCritic(6, 3, 32, 4, output_init=0.5, layer_norm=layer_norm)
+def critic(layer_norm=True, width=32, use_native=False):
+    made = EnsembleCritic(
+        6, 3, width, 4, output_init=0.5, layer_norm=layer_norm, use_native=use_native
+    )
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -131,3 +134,45 @@ def test_two_uses_in_one_loss_add_up():
     for parameter, one, other in zip(parameters, expected, got, strict=True):
         torch.testing.assert_close(one, other)
         torch.testing.assert_close(parameter.grad, one)
+
+
+needs_compiler = pytest.mark.skipif(not native.available(), reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", [32, 37])
+def test_native_kernels_equal_autograd(width):
+    ours, theirs = both(critic(use_native=True, width=width))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=5e-5, rtol=1e-4, msg=str(name))
+
+
+@needs_compiler
+def test_native_kernels_in_bfloat16():
+    """Stated tolerance: gradients within 10 % (by norm) of the float32 ones, Q within 2 %."""
+    with machine.products("bfloat16", torch.device("cpu")):
+        ours = both(critic(use_native=True))[0]
+    exact = both(critic())[1]
+    for name, value in exact.items():
+        limit = 0.02 if name == "q" else 0.1
+        assert (ours[name] - value).norm() < limit * value.norm(), name
+
+
+@needs_compiler
+def test_native_kernels_pass_gradients_to_the_action_alone():
+    answers = []
+    for use_native in (True, False):
+        observation, phase, action = inputs()
+        action.requires_grad_()
+        q = critic(use_native=use_native)(observation, phase, action, frozen=True)
+        answers.append(torch.autograd.grad(q.square().mean(), action)[0])
+    torch.testing.assert_close(*answers, atol=1e-6, rtol=1e-4)
+
+
+def test_without_a_compiler_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(native.shutil, "which", lambda _: None)
+    native.library.cache_clear()
+    with pytest.raises(native.NativeError, match="set kernels: torch"):
+        native.library()
+    assert not native.available()
+    native.library.cache_clear()

@@ -76,7 +76,7 @@ class TrainConfig:
     )
     actor_bc_q_filter: bool = setting(False, "pull only where Q prefers the demo action")
     actor_base_weight: float = setting(
-        0.0, "weight of the residual's own size, mean of tanh(residual)^2", least=0
+        0.0, "weight of the residual's own size, sum over moved joints of tanh(residual)^2", least=0
     )
 
     actor_pessimism: float = setting(
@@ -149,6 +149,11 @@ class TrainConfig:
     )
     seed: int = setting(0, "of everything random", least=0)
     torch_threads: int = setting(1, "threads of one update", least=1, most=256)
+    kernels: str = setting(
+        "torch",
+        "native: what lies between the critic's products as C++ compiled on first use (needs g++)",
+        choices=("torch", "native"),
+    )
     matmul_dtype: str = setting(
         "float32",
         "factors of matrix products and convolutions; sums and everything stored are float32",

@@ -130,6 +130,7 @@ class ResFiT:
         options: dict[str, Any] = {
             "layer_norm": config.layer_norm,
             "output_init": config.critic_output_init,
+            "use_native": config.kernels == "native",
             "generator": self.generator,
         }
         if self.encoder is None:
@@ -255,7 +256,7 @@ class ResFiT:
         heads = self.critic(batch.critic_observation, batch.chunk_phase, seen, frozen=True)
         q = heads.mean(0)
         loss = -q.mean()
-        size = torch.tanh(residual).square().mean()
+        size = torch.tanh(residual)[:, self.scale > 0].square().sum(1).mean()
         metrics = {"actor_q": -loss.detach(), "residual_size": size.detach()}
         if self.config.actor_pessimism > 0.0:
             gain, doubt = self._gain(batch, heads)

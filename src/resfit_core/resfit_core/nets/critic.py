@@ -28,6 +28,7 @@ class EnsembleCritic(nn.Module):
         *,
         layer_norm: bool = True,
         output_init: float = 3e-3,
+        use_native: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         """Draw every head on its own.
@@ -39,11 +40,12 @@ class EnsembleCritic(nn.Module):
             heads: size of the ensemble.
             layer_norm: LayerNorm before each ReLU.
             output_init: half-range of the last layer's weights; small, so that Q starts near 0.
+            use_native: `nets/native.py` between the products; ignored without LayerNorm.
             generator: of the initial weights.
         """
         super().__init__()
         generator = generator or torch.Generator().manual_seed(0)
-        self.heads, self.layer_norm = heads, layer_norm
+        self.heads, self.layer_norm, self.use_native = heads, layer_norm, use_native
 
         def draw(*shape: int, bound: float) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
@@ -96,7 +98,7 @@ class EnsembleCritic(nn.Module):
         place = None
         if into is not None and heads is None and not frozen:
             place = into.claim(parameters)
-        return heads_q(x, parameters, place)
+        return heads_q(x, parameters, place, self.use_native)
 
     def ordered_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return names and parameters in the order that `heads_q` takes them."""

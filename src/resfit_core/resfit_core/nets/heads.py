@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from resfit_core.nets import native
+
 _aten = torch.ops.aten
 _EPS = 1e-5
 
@@ -28,6 +30,16 @@ class _Layer(NamedTuple):
     shift: Tensor | None
 
 
+class _KeptNative(NamedTuple):
+    """The same for the native way; `weight` in the products' dtype."""
+
+    inputs: Tensor
+    weight: Tensor
+    before: Tensor
+    after: Tensor
+    moments: tuple[Tensor, Tensor]
+
+
 class _Kept(NamedTuple):
     """What a hidden layer's backward pass needs; per head where it is a list."""
 
@@ -38,7 +50,10 @@ class _Kept(NamedTuple):
 
 
 def heads_q(
-    x: Tensor, parameters: Sequence[Tensor], into: Sequence[Tensor] | None = None
+    x: Tensor,
+    parameters: Sequence[Tensor],
+    into: Sequence[Tensor] | None = None,
+    use_native: bool = False,
 ) -> Tensor:
     """Return Q of every head, differentiable once.
 
@@ -47,19 +62,27 @@ def heads_q(
         parameters: weight, bias (and gain, shift with LayerNorm) of two hidden layers, then
             weight and bias of the last. Leading dimension: heads.
         into: where gradients of the parameters go, in the same order; None: new tensors.
+        use_native: `nets/native.py` between the products; what lies between is then kept in the
+            dtype that the products are made in (`machine.products`).
 
     Returns:
         Shape (heads, batch).
     """
     if not torch.is_grad_enabled():
-        return _forward(x, parameters)[0]
-    return _Heads.apply(x, into, *parameters)
+        return _forward(x, parameters, use_native)[0]
+    return _Heads.apply(x, into, use_native, *parameters)
 
 
 class _Heads(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, into: Sequence[Tensor] | None, *parameters: Tensor) -> Tensor:
-        q, ctx.kept = _forward(x, parameters)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        into: Sequence[Tensor] | None,
+        use_native: bool,
+        *parameters: Tensor,
+    ) -> Tensor:
+        q, ctx.kept = _forward(x, parameters, use_native)
         ctx.into, ctx.parameters = into, parameters
         return q
 
@@ -67,11 +90,11 @@ class _Heads(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         into = None
-        if any(ctx.needs_input_grad[2:]):
+        if any(ctx.needs_input_grad[3:]):
             into = ctx.into or [torch.empty_like(p) for p in ctx.parameters]
         dx = _backward(gradient, ctx.parameters, ctx.kept, into, ctx.needs_input_grad[0])
         del ctx.kept
-        return dx, None, *(into or [None] * len(ctx.parameters))
+        return dx, None, None, *(into or [None] * len(ctx.parameters))
 
 
 def _layers(parameters: Sequence[Tensor]) -> tuple[list[_Layer], Tensor, Tensor]:
@@ -87,8 +110,12 @@ def _rows(tensor: Tensor) -> tuple[Tensor, ...]:
     return tensor.squeeze(1).unbind(0)
 
 
-def _forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[_Kept]]:
+def _forward(
+    x: Tensor, parameters: Sequence[Tensor], use_native: bool
+) -> tuple[Tensor, list[_Kept] | list[_KeptNative]]:
     layers, weight3, bias3 = _layers(parameters)
+    if use_native and layers[0].gain is not None:
+        return _forward_native(x, layers, weight3, bias3)
     h = x.detach().expand(len(weight3), *x.shape)
     kept = []
     for layer in layers:
@@ -111,14 +138,85 @@ def _forward(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[_Kep
     return torch.baddbmm(bias3, h, weight3)[..., 0], kept
 
 
+def _forward_native(
+    x: Tensor, layers: list[_Layer], weight3: Tensor, bias3: Tensor
+) -> tuple[Tensor, list[_KeptNative]]:
+    low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    dtype = torch.bfloat16 if low else torch.float32
+    h = x.detach().to(dtype).expand(len(weight3), *x.shape)
+    kept = []
+    q = None
+    for layer in layers:
+        weight, bias, gain, shift = layer
+        weight = weight.to(dtype)
+        z = torch.bmm(h, weight)
+        last = (weight3, bias3) if layer is layers[-1] else None
+        after, mean, scale, q = native.norm_relu(z, bias, gain, shift, last)  # type: ignore[arg-type]
+        kept.append(_KeptNative(h, weight, z, after, (mean, scale)))
+        h = after
+    return q, kept  # type: ignore[return-value]
+
+
+def _backward_native(
+    gradient: Tensor,
+    layers: list[_Layer],
+    weight3: Tensor,
+    kept: list[_KeptNative],
+    into: Sequence[Tensor] | None,
+    want_input: bool,
+) -> Tensor | None:
+    first, second = kept
+    places = None if into is None else (*into[5:8], into[8])
+    if into is not None:
+        torch.sum(gradient, 1, out=into[9].view(-1))
+    (_, bias1, gain1, _), (_, bias2, gain2, _) = layers
+    dz = native.norm_relu_back(
+        gradient,
+        second.before,
+        second.after,
+        (bias2, gain2),  # type: ignore[arg-type]
+        second.moments,
+        weight3,
+        places,
+    )
+    if into is not None:
+        _product(second.inputs, dz, into[4])
+    dh = torch.bmm(dz, second.weight.transpose(1, 2))
+    places = None if into is None else tuple(into[1:4])
+    dz = native.norm_relu_back(
+        dh,
+        first.before,
+        first.after,
+        (bias1, gain1),  # type: ignore[arg-type]
+        first.moments,
+        None,
+        places,
+    )
+    if into is not None:
+        _product(first.inputs, dz, into[0])
+    if not want_input:
+        return None
+    return torch.bmm(dz, first.weight.transpose(1, 2)).sum(0, dtype=torch.float32)
+
+
+def _product(inputs: Tensor, dz: Tensor, out: Tensor) -> None:
+    """Write a weight's gradient to `out`, which is float32."""
+    if dz.dtype == out.dtype:
+        torch.bmm(inputs.transpose(1, 2), dz, out=out)
+    else:
+        out.copy_(torch.bmm(inputs.transpose(1, 2), dz))
+
+
 def _backward(
     gradient: Tensor,
     parameters: Sequence[Tensor],
-    kept: list[_Kept],
+    kept: list[Any],
     into: Sequence[Tensor] | None,
     want_input: bool,
 ) -> Tensor | None:
     layers, weight3, _ = _layers(parameters)
+    if isinstance(kept[0], _KeptNative):
+        return _backward_native(gradient, layers, weight3, kept, into, want_input)
     dq = gradient[..., None]
     if into is not None:
         torch.bmm(kept[-1].after.transpose(1, 2), dq, out=into[-2])

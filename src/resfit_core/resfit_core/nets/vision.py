@@ -186,6 +186,7 @@ class SpatialCritic(nn.Module):
         *,
         layer_norm: bool = True,
         output_init: float = 3e-3,
+        use_native: bool = False,
         generator: torch.Generator,
     ) -> None:
         """Build it; see `EnsembleCritic` for the rest.
@@ -199,6 +200,7 @@ class SpatialCritic(nn.Module):
             heads: size of the ensemble.
             layer_norm: LayerNorm in the heads.
             output_init: half-range of the last layer's weights.
+            use_native: see `EnsembleCritic`.
             generator: of the initial weights.
         """
         super().__init__()
@@ -220,6 +222,7 @@ class SpatialCritic(nn.Module):
             heads,
             layer_norm=layer_norm,
             output_init=output_init,
+            use_native=use_native,
             generator=generator,
         )
 
