@@ -71,6 +71,9 @@ docs: setup  ## write docs/interfaces/ from the message definitions
 bench-methods: setup  ## baselines, ablations and the dip; resumable, docs/benchmarks.md
 	@$(RUN) python benchmarks/methods.py $(ARGS)
 
+bench-learner: setup  ## time of a learner update, beside a plain one
+	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/learner_speed.py $(ARGS)
+
 bench-%: setup  ## run benchmarks/<name>.py
 	@$(RUN) python benchmarks/$*.py $(ARGS)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from resfit_core import machine
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.data.replay import Windows
+from resfit_core.nets import native
 from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.combine import combine
 from resfit_core.nets.critic import EnsembleCritic
@@ -89,6 +90,8 @@ class ResFiT:
         """
         self.config = config
         self.device = machine.device(config.device)
+        if config.kernels == "native":
+            native.library()  # what is missing is said now, not at the first update
         self.view = (view or RawView(obs_dim, act_dim)).to(self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
         reach = np.broadcast_to(scale, act_dim).astype(np.float32)

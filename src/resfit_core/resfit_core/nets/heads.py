@@ -3,7 +3,7 @@
 Autograd gives the same numbers (tests hold both against each other). By hand, elementwise work
 goes head by head while it lies in the cache, nothing is computed or kept that the update does not
 need, and weight gradients are written where the optimiser reads them. What each step is worth:
-docs/decisions/0004-learner-speed.md.
+docs/decisions/0006-learner-speed.md.
 """
 
 from __future__ import annotations
