@@ -229,7 +229,13 @@ def test_the_actor_moves_only_where_the_heads_agree(second, moves):
     """Slopes 1 and -0.3 rise on average, but their spread is larger; 1 and 0.7 agree."""
     sizes = {}
     for pessimism in (0.0, 1.0):
-        rule = algorithm(heads=2, target_heads=1, actor_pessimism=pessimism, actor_lr=1e-2)
+        rule = algorithm(
+            heads=2,
+            target_heads=1,
+            actor_pessimism=pessimism,
+            actor_base_weight=0.0,
+            actor_lr=1e-2,
+        )
         with torch.no_grad():
             for parameter in rule.critic.parameters():
                 parameter[1] = parameter[0]

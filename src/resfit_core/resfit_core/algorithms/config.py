@@ -29,7 +29,7 @@ class TrainConfig:
     # Networks
     heads: int = setting(10, "critic heads", least=1, most=100)
     target_heads: int = setting(2, "random target heads the minimum is taken over", least=1)
-    critic_width: int = setting(256, "units per hidden layer of the critic", least=1)
+    critic_width: int = setting(128, "units per hidden layer of the critic", least=1)
     actor_width: int = setting(256, "units per hidden layer of the actor", least=1)
     layer_norm: bool = setting(True, "LayerNorm in actor and critic")
     critic_view: str = setting(
@@ -44,12 +44,12 @@ class TrainConfig:
     observation_clip: float = setting(10.0, "largest z-score", above=0)
 
     # Critic
-    batch_size: int = setting(256, "samples per update", least=1)
+    batch_size: int = setting(128, "samples per update", least=1)
     gamma: float = setting(0.99, "discount per control step", least=0, most=1)
-    n_step: int = setting(5, "longest window, control steps", least=1, most=1000)
+    n_step: int = setting(10, "longest window, control steps", least=1, most=1000)
     tau: float = setting(0.005, "share by which targets move per critic update", above=0, most=1)
-    critic_lr: float = setting(1e-4, "learning rate of the critic", least=0)
-    actor_lr: float = setting(1e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
+    critic_lr: float = setting(3e-4, "learning rate of the critic", least=0)
+    actor_lr: float = setting(3e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
     weight_decay: float = setting(0.01, "AdamW's decoupled decay", least=0)
     grad_clip: float = setting(1.0, "largest gradient norm; 0: no clipping", least=0)
     target_noise_std: float = setting(
@@ -76,7 +76,9 @@ class TrainConfig:
     )
     actor_bc_q_filter: bool = setting(False, "pull only where Q prefers the demo action")
     actor_base_weight: float = setting(
-        0.0, "weight of the residual's own size, sum over moved joints of tanh(residual)^2", least=0
+        0.01,
+        "weight of the residual's own size, sum over moved joints of tanh(residual)^2",
+        least=0,
     )
 
     actor_pessimism: float = setting(
@@ -88,18 +90,18 @@ class TrainConfig:
 
     # Residual and exploration
     residual_scale: float | Mapping[str, float] = setting(
-        0.2,
+        0.3,
         "reach of the residual in normalised action units: one number, or joint group to number",
     )
     exploration_kind: str = setting(
         "mixed", "white, uniform, ou, episode (one offset each), mixed", choices=NOISE_KINDS
     )
     exploration_std: float = setting(
-        0.25, "exploration in training episodes, share of the residual scale", least=0
+        0.1, "exploration in training episodes, share of the residual scale", least=0
     )
     warmup_kind: str = setting("mixed", "as exploration_kind, for warm-up", choices=NOISE_KINDS)
     warmup_std: float = setting(
-        0.5, "exploration in warm-up episodes, share of the residual scale", least=0
+        0.1, "exploration in warm-up episodes, share of the residual scale", least=0
     )
     exploration_correlation_s: float = setting(
         0.25, "correlation time of `ou` and `mixed` noise [s]", above=0
@@ -108,7 +110,7 @@ class TrainConfig:
     # Schedule
     warmup_episodes: int = setting(10, "episodes of base plus noise before learning", least=0)
     critic_warmup_updates: int = setting(
-        1000, "critic-only updates before the actor is switched on; not part of utd", least=0
+        1500, "critic-only updates before the actor is switched on; not part of utd", least=0
     )
     utd: float = setting(1.0, "critic updates per environment step once learning began", least=0)
     max_updates_owed: int = setting(
