@@ -201,7 +201,7 @@ def test_noise_depends_on_run_seed_and_episode_alone():
     assert play(other, 3) == first
     assert play(one, 4) != first
     assert play(policy(small_config(seed=1)), 3) != first
-    assert play(one, 3, WARMUP) != first
+    assert play(policy(small_config(warmup_std=0.5)), 3, WARMUP) != first
 
 
 @pytest.mark.parametrize(
