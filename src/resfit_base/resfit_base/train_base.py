@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BaseError(f"--out '{out}' must end in .safetensors")
         demos = read_demos(demos_folder, options.episodes)
         config = BaseTrainConfig(
-            steps=options.steps, seed=options.seed, validation_share=options.validation
+            steps=options.steps,
+            batch_size=options.batch,
+            seed=options.seed,
+            validation_share=options.validation,
         )
         trained = train(demos, contract, config, show_progress)
     except (BagError, BaseError, ContractError, OSError) as error:
@@ -128,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", default="", help="file to write; default: the task's shipped base")
     add("--seed", type=int, default=0, help="of weights and batches")
     add("--steps", type=int, default=default.steps, help="optimiser steps")
+    add("--batch", type=int, default=default.batch_size, help="chunks per optimiser step")
     add("--episodes", type=int, default=0, help="use the first so many demos; 0: all")
     add("--validation", type=float, default=0.0, help="share of demos held out to report L1 on")
     return parser
