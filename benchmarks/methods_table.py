@@ -262,7 +262,7 @@ def smoke_groups() -> dict[str, list[Cell]]:
 # many; for the estimate of rows of which no seed has finished. `ours` is width 256 and batch 256;
 # the twin's own settings are half as wide.
 UPDATE_MS = {"ours": 25.0, "ours on the twin": 11.0, "own": 25.0, "paper": 200.0}
-UTD = {"resfit": 1.0, "rlpd": 4.0, "ibrl": 2.5, "filtered_bc": 0.1, "residual_ppo": 0.02}
+UTD = {"resfit": 1.0, "rlpd": 4.0, "ibrl": 2.5, "filtered_bc": 1.0, "residual_ppo": 0.02}
 
 
 def estimate_s(cell: Cell) -> float:
