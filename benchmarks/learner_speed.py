@@ -221,6 +221,19 @@ def on_gpu(names: list[str]) -> None:
             print(f"{name} {dtype}: {ms:.2f} ms, {1e3 / ms:.0f} updates/s")
 
 
+def keep(figures: dict[str, Any], rates: dict[str, float]) -> None:
+    """Write what was measured beside the cases that an earlier run measured."""
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    result = {
+        "machine": {"cpu": cpu_model(), "threads": 1, **machine.versions()},
+        "sizes": {"obs": OBS, "act": ACT, "batch": BATCH, "heads": 10, "actor_every": 4},
+        "gemm_gflops": {name: round(rate, 1) for name, rate in rates.items()},
+        "cases": {**before.get("cases", {}), **figures},
+    }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def cpu_model() -> str:
     """Return the CPU's name."""
     info = Path("/proc/cpuinfo")
@@ -246,22 +259,16 @@ def main() -> None:
     }
     words = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     print(f"{cpu_model()}, one thread, load {load:.1f}; GEMM {words} GFLOP/s")
-    figures = {name: measure(name, args.rounds) for name in args.cases}
-    for name, case in figures.items():
+    figures = {}
+    for name in args.cases:
+        case = figures[name] = measure(name, args.rounds)
+        case["load"] = round(os.getloadavg()[0], 1)
         case["floor_ms"] = {
             d: round(case["products_gflop"] / r * 1e3, 3) for d, r in rates.items()
         }
         words = ", ".join(f"{d} {ms:.2f} ms" for d, ms in case["floor_ms"].items())
-        print(f"floor of {name}: {words}")
-    result = {
-        "machine": {"cpu": cpu_model(), "threads": 1, "load": load, **machine.versions()},
-        "sizes": {"obs": OBS, "act": ACT, "batch": BATCH, "heads": 10, "actor_every": 4},
-        "gemm_gflops": {name: round(rate, 1) for name, rate in rates.items()},
-        "cases": figures,
-    }
-    if set(args.cases) == set(CASES):
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"floor: {words}", flush=True)
+        keep(figures, rates)
     keys = {}
     for name, case in figures.items():
         keys[CASES[name][4][0]] = f"{case['bfloat16']['x']:.2f}"

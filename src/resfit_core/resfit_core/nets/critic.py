@@ -121,4 +121,4 @@ class EnsembleCritic(nn.Module):
             if self.layer_norm:
                 h = torch.addcmul(layer[3], F.layer_norm(h, h.shape[2:]), layer[2])
             h = F.relu(h)
-        return torch.baddbmm(bias, h, weight).squeeze(-1)
+        return torch.baddbmm(bias, h, weight).squeeze(-1).float()
