@@ -15,8 +15,8 @@ _WORD = {"timeout": "time-out"}
 _ICON = {"bad": "⛔", "warn": "⚠", "ok": "✓", "calm": "·"}
 
 
-def sections(view: View, beat: int) -> dict[str, str]:
-    """Return the content of every section by its name; `beat` changes once a second.
+def sections(view: View, beat: float) -> dict[str, str]:
+    """Return the content of every section by its name; `beat` is the server's clock [s].
 
     The page sends a section only where its text changed.
     """
@@ -33,7 +33,7 @@ def sections(view: View, beat: int) -> dict[str, str]:
     }
 
 
-def now(view: View, beat: int) -> str:
+def now(view: View, beat: float) -> str:
     """Return what the page's script needs: which buttons are lit, e-stop, answer, cameras."""
     data = {
         "beat": beat,

@@ -21,6 +21,8 @@ from resfit_reward.panel.view import View
 STATIC = Path(__file__).parent / "static"
 _START_S, _STOP_S = 30.0, 2.0
 _PORTS_TRIED = 10
+_BEATS = 4  # per second: how often a page hears the server's clock, and sees that it lives
+_TOO_LATE_S = 1.5  # a page gives up after 1 s; what it knows of this clock is up to 0.5 s behind
 
 
 class PanelError(ValueError):
@@ -146,7 +148,7 @@ class PanelServer:
 
     def _push(self) -> None:
         # Put into words once, however many look.
-        sections = render.sections(self._view, int(time.monotonic()))
+        sections = self._sections()
         for open_page in tuple(self._pages):
             open_page.show(sections)
 
@@ -154,7 +156,13 @@ class PanelServer:
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
         @app.post("/api/press/{button}")
-        async def press(button: str) -> Response:
+        async def press(button: str, at: float | None = None) -> Response:
+            # What waited in a socket while the connection or this process hung was given up by
+            # its page long ago. The e-stop is never too late.
+            late_s = 0.0 if at is None else time.monotonic() - at
+            if late_s > _TOO_LATE_S and button != "ESTOP":
+                why = f"{button} came {late_s:.1f} s after the press: dropped"
+                return JSONResponse({"taken": False, "why": why}, 409)
             try:
                 self._desk.press(button)
             except ValueError as error:
@@ -178,7 +186,10 @@ class PanelServer:
 
     def _opened(self, opened: page.Page) -> None:
         self._pages.add(opened)
-        opened.show(render.sections(self._view, int(time.monotonic())))
+        opened.show(self._sections())
+
+    def _sections(self) -> dict[str, str]:
+        return render.sections(self._view, round(time.monotonic() * _BEATS) / _BEATS)
 
 
 def _outer_name(host: str) -> str:

@@ -8,7 +8,8 @@
     get: (name) => { try { return localStorage.getItem("resfit." + name); } catch { return null; } },
     set: (name, value) => { try { localStorage.setItem("resfit." + name, value); } catch { /* private window */ } },
   };
-  const now = { beat: null, heardAt: performance.now(), answer: null, estop: "ready" };
+  // `ahead`: the server's clock less this page's [s], from the beat that was least under way.
+  const now = { beat: null, ahead: null, heardAt: performance.now(), answer: null, estop: "ready" };
   const byId = (id) => document.getElementById(id);
   const every = (selector, act) => document.querySelectorAll(selector).forEach(act);
 
@@ -49,7 +50,9 @@
   async function post(button) {
     const stop = new AbortController(), timer = setTimeout(() => stop.abort(), SENT_WITHIN_MS);
     try {
-      const answer = await fetch("/api/press/" + button, { method: "POST", signal: stop.signal, keepalive: true });
+      // The moment of the press on the server's clock: a press that hung on its way is dropped there.
+      const at = now.ahead === null ? "" : "?at=" + (now.ahead + performance.now() / 1000).toFixed(2);
+      const answer = await fetch("/api/press/" + button + at, { method: "POST", signal: stop.signal, keepalive: true });
       return answer.ok;
     } catch { return false; } finally { clearTimeout(timer); }
   }
@@ -126,7 +129,11 @@
     const element = byId("now");
     if (!element) return;
     const said = JSON.parse(element.dataset.now);
-    if (said.beat !== now.beat) { now.beat = said.beat; now.heardAt = performance.now(); }
+    if (said.beat !== now.beat) {
+      now.beat = said.beat;
+      now.heardAt = performance.now();
+      now.ahead = Math.max(now.ahead ?? -Infinity, said.beat - now.heardAt / 1000);
+    }
     document.body.dataset.estop = said.estop;
     document.body.dataset.phase = said.phase;
     every("[data-press]", (b) => b.classList.toggle("lit", said.lit.includes(b.dataset.press)));
