@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import toy
 from learning_cases import BASE, CONTRACT
 
@@ -10,6 +11,7 @@ from resfit_core.algorithms.config import TrainConfig
 from resfit_core.data.episode import TRAIN, WARMUP
 from resfit_core.learner import Learner
 from resfit_core.loop import LoopConfig, evaluate, rollout, train
+from resfit_core.nets import native
 from resfit_core.residual import ResidualPolicy
 
 SCALE = np.full(2, 0.3, np.float32)
@@ -38,8 +40,14 @@ def parts(seed=0, **changes):
     return learner, ResidualPolicy(config, SCALE, CONTRACT, BASE, 20.0)
 
 
-def test_learning_beats_the_base(tmp_path):
-    learner, policy = parts()
+FAST = {"matmul_dtype": "bfloat16", "kernels": "native"}
+
+
+@pytest.mark.parametrize("settings", [{}, FAST], ids=["plain", "fast"])
+def test_learning_beats_the_base(tmp_path, settings):
+    if settings and not native.available():
+        pytest.skip("no C++ compiler")
+    learner, policy = parts(**settings)
     log = tmp_path / "log.jsonl"
     config = LoopConfig(episodes=40, eval_every=20, eval_episodes=10, final_episodes=60)
     result = train(toy.PegEnv(), toy.MissingBase(), learner, policy, config, log)
