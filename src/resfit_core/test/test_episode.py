@@ -388,14 +388,46 @@ def test_undone_episode_is_run_again_on_its_scene(rig: Rig) -> None:
     ]
 
 
-def test_undo_is_too_late_once_the_next_episode_runs(rig: Rig) -> None:
+def test_undo_while_the_next_episode_runs_is_a_correction(rig: Rig) -> None:
     rig.steps(5)
     rig.press(Press.SUCCESS)
     rig.close()
     rig.scene(2 * FIRST)
+    running = rig.last
     rig.press(Press.UNDO)
+    corrected, present = rig.states[-2:]
+    assert (corrected.episode, corrected.revision, corrected.ended_by) == (1, 1, EndedBy.ABORTED)
+    assert present == running
+    assert [(x["episode"], x["ended_by"]) for x in rig.lines()] == [(1, "success"), (1, "aborted")]
+
+
+def test_press_that_names_the_last_episode_never_falls_on_the_running_one(rig: Rig) -> None:
+    """A verdict for episode 1 was credited to episode 2 once that was running."""
+    rig.steps(5)
+    rig.press(Press.SUCCESS)
+    rig.close()
+    rig.scene(2 * FIRST)
+    rig.steps(3, 2 * FIRST)
+    rig.press(Press.FAILURE, episode=1)
     assert (rig.last.phase, rig.last.episode) == (Phase.RUNNING, 2)
-    assert "taken back" in rig.warnings[-1]
+    assert "ended by success already" in rig.warnings[-1]
+    rig.press(Press.UNDO, episode=1)
+    rig.press(Press.FAILURE, episode=1)
+    assert ending(rig.states[-2]) == (EndedBy.FAILURE, 4, 0.0, True, False)
+    assert (rig.last.phase, rig.last.episode) == (Phase.RUNNING, 2)
+    rig.press(Press.SUCCESS, 2 * FIRST + T)
+    assert (rig.last.episode, rig.last.credited_step) == (2, 0)
+
+
+def test_undo_takes_the_press_in_flight_first(tmp_path: Path) -> None:
+    """In real time a verdict may wait for steps under way: that is the last word then."""
+    rig = Rig(tmp_path, lockstep=False)
+    rig.scene(0)
+    rig.step(T)
+    rig.press(Press.SUCCESS, 2 * T)
+    rig.press(Press.UNDO)
+    rig.wait(1.0)
+    assert rig.last.phase == Phase.RUNNING
 
 
 def test_time_out_cannot_be_undone(rig: Rig) -> None:

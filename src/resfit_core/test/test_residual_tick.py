@@ -80,6 +80,18 @@ def test_weights_wait_for_the_episode_to_end(made):
     assert made.tick.on_tick(tick(9, 2)).action[0] == 2
 
 
+def test_a_correction_of_an_older_episode_lets_no_weights_in(made):
+    """It made the node believe that nothing runs, and new weights were applied in mid-episode."""
+    made.tick.on_state(state(Phase.RUNNING, 2))
+    made.tick.on_tick(tick(10, 2))
+    made.tick.on_weights(weights(3))
+    made.tick.on_state(state(Phase.ENDED, 1, revision=1))
+    made.tick.on_state(state(Phase.RUNNING, 2))
+    assert made.tick.on_tick(tick(20, 2)).weights_version == 0
+    made.tick.on_state(state(Phase.ENDED, 2))
+    assert made.policy.version == 3
+
+
 def test_the_first_tick_waits_for_the_required_weights(made):
     made.tick.on_state(state(Phase.RUNNING, required_weights_version=3))
     assert made.tick.on_tick(tick(1)) is None

@@ -67,6 +67,16 @@ def test_a_set_that_overtakes_running_is_kept(make):
     assert (answer.stamp_ns, answer.step) == (10 * T, 0)
 
 
+def test_a_correction_of_an_older_episode_does_not_touch_the_running_one(make):
+    base, tick = make()
+    begin(tick, 2)
+    tick.on_set(10 * T, 0)
+    resets = len(base.seeds)
+    assert tick.on_state(state(Phase.ENDED, 1, revision=1, credited_step=3)) is None
+    tick.on_state(state(Phase.RUNNING, 2, start_ns=10 * T))
+    assert (tick.on_set(11 * T, 0).step, len(base.seeds)) == (1, resets)
+
+
 def test_a_set_older_than_the_start_is_not_answered(make):
     _, tick = make()
     tick.on_state(state(Phase.RESETTING))

@@ -87,6 +87,21 @@ def test_verdict_can_be_taken_back_until_the_next_episode_runs(panel):
     assert "UNDO" not in panel.view(0.0).lit
 
 
+def test_correction_of_the_last_episode_leaves_the_running_one_on_show(panel):
+    panel.episode(state(Phase.ENDED, 3, ended_by=EndedBy.SUCCESS), 0.0)
+    panel.episode(state(Phase.RUNNING, 4), 0.0)
+    assert "UNDO" in panel.view(0.0).lit
+    panel.press(Press.UNDO, "panel", 0.0)
+    undone = state(
+        Phase.ENDED, 3, ended_by=EndedBy.ABORTED, revision=1, reason="verdict undone by panel"
+    )
+    panel.episode(undone, 0.1)
+    view = panel.view(0.1)
+    assert (view.phase, view.headline) == ("RUNNING", "Episode 4 of 10 · training")
+    assert view.episodes[0].ended_by == "aborted"
+    assert view.answer.text == "Episode 3: verdict taken back"
+
+
 def test_one_button_starts_or_confirms_and_one_pauses_or_resumes(panel):
     panel.episode(state(Phase.PAUSED), 0.0)
     assert (panel.meaning(GO), panel.meaning("PAUSE")) == (Press.START, Press.RESUME)

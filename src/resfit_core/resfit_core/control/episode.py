@@ -38,9 +38,9 @@ class EpisodeManager:
     some times a second. Not thread-safe.
 
     ENDED lasts until the recorder has closed the episode (or `close_timeout_ns` passed, which is
-    said aloud), so that the scene is not reset before the last observation is safe. A verdict can
-    be corrected until the next episode runs: ENDED of the old episode with a higher revision is
-    published, and then the present state once more.
+    said aloud), so that the scene is not reset before the last observation is safe. The verdict on
+    the last episode can be corrected until the next one has ended: ENDED of the old episode with a
+    higher revision is published, and then the present state once more.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class EpisodeManager:
         self._ended: Ended | None = None
         self._pending: Pending | None = None
         self._confirmed = self._pausing = self._stopping = False
-        self._newest_ns = self._first_ns = 0
-        self._since_ns = self._waited_ns = 0
+        self._newest_ns = self._first_ns = self._since_ns = self._waited_ns = 0
         self._resets_failed = 0
         self._waits_for = ""
 
@@ -93,13 +92,12 @@ class EpisodeManager:
         kind = Press(event.kind)
         if event.source == ORACLE:
             self._see(event.stamp_ns)
-        meant = (0, self._book.number)
+        number = self._book.number
+        meant = (0, number)
         if kind in _CORRECTING and self._ended is not None:
             meant = (*meant, self._ended.state.episode)
         if event.episode not in meant:
-            self._ignore(
-                event, f"it is meant for episode {event.episode}, not {self._book.number}"
-            )
+            self._ignore(event, f"it is meant for episode {event.episode}, not {number}")
         elif kind in VERDICTS:
             self._on_verdict(event, VERDICTS[kind])
         elif kind != Press.REARM:  # that one is for the driver
@@ -174,9 +172,8 @@ class EpisodeManager:
         elif phase == Phase.READY:
             self._try_to_run()
         elif phase == Phase.RESETTING:
-            if now - self._since_ns > (
-                _RETRY_NS if self._resets_failed else settings.reset_timeout_ns
-            ):
+            patience = _RETRY_NS if self._resets_failed else settings.reset_timeout_ns
+            if now - self._since_ns > patience:
                 self._since_ns = now
                 self._outlet.reset_scene(self._book.number, self._slot.seed)
         elif phase == Phase.ENDED and now - self._since_ns > settings.close_timeout_ns:
@@ -219,8 +216,7 @@ class EpisodeManager:
             self._change(Phase.FINISHED, f"stopped by {event.source}")
 
     def _on_estop(self, event: OperatorEvent) -> None:
-        """Leave nothing that would move by itself once the driver is armed again."""
-        self._on_pause(event)
+        self._on_pause(event)  # nothing may move by itself once the driver is armed again
         if self._state.phase == Phase.RUNNING:
             self._abort(event, event.reason or f"e-stop by {event.source}")
 
@@ -231,15 +227,15 @@ class EpisodeManager:
             self._ignore(event, "no episode is running")
 
     def _abort(self, event: OperatorEvent, reason: str) -> None:
-        person = event.source in HUMAN
-        self._end(EndedBy.ABORTED, self._steps.count - 1, reason, by_person=person)
+        step = self._steps.count - 1
+        self._end(EndedBy.ABORTED, step, reason, by_person=event.source in HUMAN)
 
     # --- verdicts ------------------------------------------------------------------------------
 
     def _on_verdict(self, event: OperatorEvent, ended_by: EndedBy) -> None:
         if ended_by == EndedBy.TIMEOUT and event.source != ORACLE:
             self._ignore(event, "only the twin calls the time")
-        elif self._state.phase != Phase.RUNNING:
+        elif self._state.phase != Phase.RUNNING or self._means_last(event):
             self._correct(event, ended_by)
         elif self._pending is not None:
             self._ignore(event, f"{self._pending.ended_by.name} was first; UNDO takes it back")
@@ -285,16 +281,20 @@ class EpisodeManager:
 
     def _on_undo(self, event: OperatorEvent) -> None:
         ended = self._ended
-        if self._pending is not None:
+        if self._pending is not None and not self._means_last(event):
             self._pending = None
-        elif self._state.phase == Phase.RUNNING or ended is None:
+        elif ended is None:
             self._ignore(event, "there is no verdict that could still be taken back")
         elif ended.state.ended_by not in (EndedBy.SUCCESS, EndedBy.FAILURE):
             self._ignore(event, f"episode {ended.state.episode} has no verdict")
         else:
-            step, reason = ended.state.credited_step, f"verdict undone by {event.source}"
-            ended.by_person = True
-            self._revise(EndedBy.ABORTED, step, reason)
+            ended.by_person, why = True, f"verdict undone by {event.source}"
+            self._revise(EndedBy.ABORTED, ended.state.credited_step, why)
+
+    def _means_last(self, event: OperatorEvent) -> bool:
+        """Return whether a press names the episode that ended last, though another one is open."""
+        last = self._ended.state.episode if self._ended is not None else 0
+        return 0 < event.episode == last != self._book.number
 
     def _revise(self, ended_by: EndedBy, step: int, reason: str) -> None:
         ended, present = self._ended, self._state
@@ -350,8 +350,8 @@ class EpisodeManager:
         self._waited_ns = 0
         self._book.begin(self._line)
         version = self._budget.required_version(now, evaluates=evaluates)
-        reason = self._book.stepped_back or "running"
-        self._change(Phase.RUNNING, reason, start_ns=start, required_weights_version=version)
+        why = self._book.stepped_back or "running"
+        self._change(Phase.RUNNING, why, start_ns=start, required_weights_version=version)
 
     def _end(self, ended_by: EndedBy, step: int, reason: str, *, by_person: bool = False) -> None:
         self._pending = None

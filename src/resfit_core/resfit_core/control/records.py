@@ -74,6 +74,15 @@ class EpisodeState:
     episodes_planned: int = 0
     stamp_ns: int = 0
 
+    def corrects_older_than(self, present: EpisodeState | None) -> bool:
+        """Whether this is a later word on an episode before the one that `present` speaks of.
+
+        It says nothing on what runs now: who acts must pass it over, or would take the running
+        episode for ended.
+        """
+        older = present is not None and self.episode < present.episode
+        return older and self.phase == Phase.ENDED
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyStep:

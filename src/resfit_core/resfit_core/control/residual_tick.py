@@ -99,6 +99,8 @@ class ResidualTick:
 
     def on_state(self, state: EpisodeState) -> Proposal | None:
         """Take a new episode state; return the answer to a tick that waited for it."""
+        if state.corrects_older_than(self._state):
+            return None
         self._state = state
         self._apply()
         return self._take_pending()

@@ -96,6 +96,8 @@ class BaseTick:
 
     def on_state(self, state: EpisodeState) -> PolicyStep | None:
         """Take a new episode state; return the answer to a set that waited for it, if any."""
+        if state.corrects_older_than(self._state):
+            return None
         before, self._state = self._state, state
         if state.phase == Phase.RUNNING:
             known = before is not None and before.episode == state.episode

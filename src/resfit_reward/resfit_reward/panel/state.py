@@ -69,7 +69,8 @@ class PanelState:
         if state.phase == Phase.ENDED:
             self._ended = state
             self.history.ended(state)
-        self._state = state
+        if not state.corrects_older_than(self._state):
+            self._state = state
         self._dialogue.state(state)
 
     def driver(self, news: Driver, now_s: float) -> None:
@@ -177,7 +178,7 @@ class PanelState:
         phase = None if self._state is None else self._state.phase
         if phase == Phase.RUNNING:
             lit |= {Press.SUCCESS, Press.FAILURE, Press.ABORT}
-        elif self._ended is not None and phase != Phase.FINISHED:
+        if self._ended is not None and phase != Phase.FINISHED:
             undone = self._ended.ended_by == EndedBy.ABORTED and self._ended.revision > 0
             if self._ended.ended_by in _DECIDED:
                 lit.add(Press.UNDO)
