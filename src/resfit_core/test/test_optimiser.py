@@ -171,8 +171,8 @@ def test_native_kernels_pass_gradients_to_the_action_alone():
 
 def test_without_a_compiler_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(native.shutil, "which", lambda _: None)
-    native.library.cache_clear()
+    native.build.cache_clear()
     with pytest.raises(native.NativeError, match="set kernels: torch"):
         native.library()
     assert not native.available()
-    native.library.cache_clear()
+    native.build.cache_clear()

@@ -118,6 +118,7 @@ class ResFiT:
         self.actor_optimizer = _adamw(self.actor.parameters(), config.actor_lr, config)
         self.critic_updates = 0
         self.actor_updates = 0
+        self.base_weight = config.actor_base_weight  # moved by the leash
 
     def _build_actor(self, act_dim: int) -> ResidualActor | ImageActor:
         config, obs_dim = self.config, self.view.actor_obs_dim
@@ -177,7 +178,9 @@ class ResFiT:
         tensor = torch.from_numpy(value)
         if self.device.type == "cpu":
             return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        # One copy, dense, whatever the strides: torch reuses pinned memory once it was read.
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+        return pinned.to(self.device, non_blocking=True)
 
     def update(self, windows: Windows) -> Metrics:
         """Do one critic update and, when it is due, one actor update.
@@ -270,8 +273,8 @@ class ResFiT:
             pull = self._demo_pull(batch, action, q.detach())
             loss = loss + weight * pull
             metrics["actor_bc"] = pull.detach()
-        if self.config.actor_base_weight > 0.0:
-            loss = loss + self.config.actor_base_weight * size
+        if self.base_weight > 0.0:
+            loss = loss + self.base_weight * size
         metrics["actor_loss"] = loss.detach()
         metrics["actor_grad_norm"] = self._step(
             self.actor_optimizer, self._parameters(self.actor), loss

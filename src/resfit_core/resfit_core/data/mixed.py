@@ -9,6 +9,12 @@ import numpy as np
 from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.replay import ReplayBuffer, ReplayError, Windows
 
+_ARRAYS = [
+    field.name
+    for field in dataclasses.fields(Windows)
+    if field.name not in ("demos", "images", "next_images")
+]
+
 
 class MixedReplay:
     """Half demos, half online (METHOD, recipe 5), with its own random generator. Not thread-safe.
@@ -39,7 +45,15 @@ class MixedReplay:
             successes_to_demos: online successes join the demo half too (and stay online).
             per_episode: demos are drawn episode by episode instead of step by step.
             seed: of the sampling.
+
+        Raises:
+            ReplayError: their cameras differ.
         """
+        if demos.frames.shapes != online.frames.shapes:
+            raise ReplayError(
+                f"demos have images {demos.frames.shapes}, online episodes "
+                f"{online.frames.shapes}; give both buffers the same image_shapes"
+            )
         self.demos, self.online = demos, online
         self.n_step, self.gamma, self.demo_fraction = n_step, gamma, demo_fraction
         self._successes_to_demos, self._per_episode = successes_to_demos, per_episode
@@ -73,30 +87,23 @@ class MixedReplay:
             wanted = 0
         elif not len(self.online):
             wanted = batch_size
+        memory = self.demos.frames.memory(2, batch_size)
         parts = []
         if wanted:
             index = self.demos.draw(self.rng, wanted, self._per_episode)
-            parts.append(self.demos.windows(index, self.n_step, self.gamma))
+            parts.append(self.demos.windows(index, self.n_step, self.gamma, memory[:, :wanted]))
         if wanted < batch_size:
             index = self.online.draw(self.rng, batch_size - wanted)
-            parts.append(self.online.windows(index, self.n_step, self.gamma))
-        return parts[0] if len(parts) == 1 and not wanted else _join(parts, wanted)
+            parts.append(self.online.windows(index, self.n_step, self.gamma, memory[:, wanted:]))
+        if len(parts) == 1:
+            return dataclasses.replace(parts[0], demos=wanted)
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS
+        }
+        # Both halves of the frames lie in one piece of memory already.
+        now, then = (self.demos.frames.by_camera(rows) for rows in memory)
+        return Windows(**arrays, demos=wanted, images=now, next_images=then)
 
     def sha256(self) -> str:
         """Hash the content of both halves, 64 hex digits each, joined by a colon."""
         return f"{self.demos.sha256()}:{self.online.sha256()}"
-
-
-def _join(parts: list[Windows], demos: int) -> Windows:
-    if len(parts) == 1:
-        return dataclasses.replace(parts[0], demos=demos)
-    first, second = parts
-    arrays = {
-        field.name: np.concatenate((getattr(first, field.name), getattr(second, field.name)))
-        for field in dataclasses.fields(Windows)
-        if field.name not in ("demos", "images", "next_images")
-    }
-    for name in ("images", "next_images"):
-        pairs = getattr(first, name), getattr(second, name)
-        arrays[name] = {camera: np.concatenate([p[camera] for p in pairs]) for camera in pairs[0]}
-    return Windows(**arrays, demos=demos)

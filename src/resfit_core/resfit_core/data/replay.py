@@ -1,6 +1,7 @@
 """Replay buffers: every observation stored once, n-step windows cut when they are sampled.
 
-An episode of T steps takes T + 1 rows of one float32 ring; the next observation is found by index.
+An episode of T steps takes T + 1 rows of one float32 ring, and of one uint8 ring where there are
+cameras (`frames.py`); the next observation is found by index.
 Windows are cut at sampling time and never leave their episode, so `n_step` can change without
 rewriting data, and a window cannot leak across a reset (METHOD, "stumbled over").
 """
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from resfit_core.data.episode import Episode
+from resfit_core.data.frames import FrameRing
 
 _Key = tuple[bool, int]
 
@@ -35,7 +37,8 @@ class Windows:
         reward: (B,), sum over the window of gamma^i r.
         discount: (B,), gamma^k with k the window's real length; 0 where it ends in `terminated`.
         demos: number of leading samples that come from the demo half.
-        images, next_images: camera to uint8 (B, H, W, 3); empty for state observations.
+        images, next_images: camera to uint8 (B, H, W, 3); empty for state observations. Views of
+            rows with all cameras in them: each image is contiguous, the batch is not.
     """
 
     observation: np.ndarray
@@ -72,6 +75,8 @@ class ReplayBuffer:
         act_dim: int,
         capacity: int,
         image_shapes: Mapping[str, tuple[int, int, int]] | None = None,
+        *,
+        native: bool = False,
     ) -> None:
         """Preallocate.
 
@@ -80,6 +85,7 @@ class ReplayBuffer:
             act_dim: number of joints.
             capacity: rows (steps plus one per episode).
             image_shapes: camera to (H, W, 3), uint8; none for state observations.
+            native: frames are gathered by the compiled kernel (`gather.py`).
         """
         self.obs_dim, self.act_dim, self.capacity = obs_dim, act_dim, capacity
         obs, act = obs_dim, act_dim
@@ -88,11 +94,10 @@ class ReplayBuffer:
         self._columns = (slice(0, obs), slice(obs, obs + 1), slice(obs + 1, obs + 1 + act))
         self._action = slice(obs + 1 + act, obs + 1 + 2 * act)
         self._reward = np.zeros(capacity, np.float32)
-        self._steps_left = np.zeros(capacity, np.int64)
+        self._steps_left = np.zeros(capacity, np.int32)
         self._terminated = np.zeros(capacity, np.bool_)
         self._flags = np.zeros((capacity, 2), np.bool_)
-        shapes = image_shapes or {}
-        self._images = {c: np.zeros((capacity, *shapes[c]), np.uint8) for c in sorted(shapes)}
+        self.frames = FrameRing(capacity, image_shapes or {}, native=native)
         self._segments: list[_Segment] = []
         self._index: dict[_Key, _Segment] = {}
         self._head = 0
@@ -112,6 +117,12 @@ class ReplayBuffer:
     def episodes(self) -> int:
         """Number of episodes held."""
         return len(self._index)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its arrays, room that is not used yet included."""
+        arrays = (self._rows, self._reward, self._steps_left, self._terminated, self._flags)
+        return sum(array.nbytes for array in arrays) + self.frames.nbytes
 
     def revision(self, key: _Key) -> int:
         """Return the revision held, or -1."""
@@ -177,7 +188,7 @@ class ReplayBuffer:
             reward=self._reward[index[:-1]],
             intervention=flags[:, 0],
             explored=flags[:, 1],
-            images={camera: ring[index] for camera, ring in self._images.items()},
+            images=self.frames.read(index, self.frames.memory(len(index))),
             **meta,
         )
 
@@ -212,8 +223,18 @@ class ReplayBuffer:
         length = np.diff(self._ends, prepend=0)[which]
         return (self._starts[which] + (rng.random(size) * length).astype(np.int64)) % self.capacity
 
-    def windows(self, index: np.ndarray, n_step: int, gamma: float) -> Windows:
-        """Cut the n-step windows that begin at these ring positions."""
+    def windows(
+        self, index: np.ndarray, n_step: int, gamma: float, memory: np.ndarray | None = None
+    ) -> Windows:
+        """Cut the n-step windows that begin at these ring positions.
+
+        Args:
+            index: ring positions, from `draw`.
+            n_step: longest window, steps.
+            gamma: discount per step.
+            memory: where frames now and then go, a row of `frames.memory` for each sample.
+                Shape (2, len(index), row size). None: new memory.
+        """
         left = self._steps_left[index]
         length = np.minimum(left, n_step)
         ahead = np.arange(n_step)
@@ -224,6 +245,8 @@ class ReplayBuffer:
         after = (index + length) % self.capacity
         now, then = self._rows[index], self._rows[after]
         obs, phase, base = self._columns
+        if memory is None:
+            memory = self.frames.memory(2, len(index))
         return Windows(
             observation=now[:, obs],
             base_action=now[:, base],
@@ -234,13 +257,13 @@ class ReplayBuffer:
             next_observation=then[:, obs],
             next_base_action=then[:, base],
             next_chunk_phase=then[:, phase],
-            images={camera: ring[index] for camera, ring in self._images.items()},
-            next_images={camera: ring[after] for camera, ring in self._images.items()},
+            images=self.frames.read(index, memory[0]),
+            next_images=self.frames.read(after, memory[1]),
         )
 
     def _check(self, episode: Episode) -> None:
         shapes = {camera: image.shape[1:] for camera, image in episode.images.items()}
-        held = {camera: ring.shape[1:] for camera, ring in self._images.items()}
+        held = self.frames.shapes
         got = (episode.observation.shape[1], episode.action.shape[1])
         if got != (self.obs_dim, self.act_dim) or shapes != held:
             raise ReplayError(
@@ -269,8 +292,7 @@ class ReplayBuffer:
             episode.intervention,
             episode.explored,
         )
-        for camera, ring in self._images.items():
-            ring[index] = episode.images[camera]
+        self.frames.write(index, episode.images)
         names = ("terminated", "truncated", "episode", "revision", "mode", "seed", "success")
         names += ("contract_sha256", "base_sha256")
         segment.meta = {name: getattr(episode, name) for name in names} | {"steps": steps}

@@ -152,9 +152,21 @@ def available() -> bool:
     return True
 
 
-@functools.cache
 def library() -> ctypes.CDLL:
-    """Return the compiled library, from the cache or built now.
+    """Return this module's kernels.
+
+    Raises:
+        NativeError: no compiler, or it fails.
+    """
+    return build(SOURCE)
+
+
+@functools.cache
+def build(source: str) -> ctypes.CDLL:
+    """Return compiled C++, from the cache or built now.
+
+    Args:
+        source: what to compile, with C linkage.
 
     Raises:
         NativeError: no compiler, or it fails.
@@ -166,17 +178,17 @@ def library() -> ctypes.CDLL:
         version = subprocess.run(
             [compiler, "--version"], capture_output=True, text=True, check=True
         ).stdout
-        key = "\n".join((SOURCE, version, *FLAGS, platform.machine(), _cpu_flags()))
+        key = "\n".join((source, version, *FLAGS, platform.machine(), _cpu_flags()))
         name = f"resfit-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resfit"
         cache.mkdir(parents=True, exist_ok=True)
         if not (cache / name).exists():
             with tempfile.TemporaryDirectory(dir=cache) as folder:
-                source = Path(folder) / "kernels.cpp"
-                source.write_text(SOURCE, encoding="utf-8")
-                built = source.with_suffix(".so")
+                file = Path(folder) / "kernels.cpp"
+                file.write_text(source, encoding="utf-8")
+                built = file.with_suffix(".so")
                 subprocess.run(
-                    [compiler, "-std=c++17", *FLAGS, str(source), "-o", str(built)],
+                    [compiler, "-std=c++17", *FLAGS, str(file), "-o", str(built)],
                     capture_output=True,
                     text=True,
                     check=True,
