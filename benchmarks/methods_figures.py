@@ -218,7 +218,12 @@ def last_line(groups: Mapping[str, Mapping[Row, Mapping[str, Any]]], done: int, 
         )
         steps = ours.get("steps_to_90_mean") if full else None
         words.append(f"{label}_steps90={steps:.0f}" if steps else f"{label}_steps90=missing")
-    for name, key in (("default", "dip"), ("paper", "paper_dip")):
+    names = (
+        ("start", "dip"),
+        ("start, published actor", "published_actor_dip"),
+        ("start, paper", "paper_dip"),
+    )
+    for name, key in names:
         rows = [f for row, f in groups.get("dip", {}).items() if row[2] == name]
         full = [f["dip"] for f in rows if f["seeds"] and f["seeds"] == f["wanted"] and f["dip"]]
         if full and len(full) == len(rows):

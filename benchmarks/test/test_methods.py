@@ -47,7 +47,7 @@ def test_the_table_asks_for_what_the_comparison_needs():
         assert sorted(seeds) == [0, 0, 1, 1, 2, 2], algo
     assert len(rows) == 10
     dips = {(cell.task, cell.name) for cell in table["dip"]}
-    assert len(dips) == 10
+    assert len(dips) == 15  # five tasks: ours, with the published actor, with all published
     for cell in table["dip"]:
         first = cell.phases[0]
         assert (first.steps, first.every) == (6000, 500) and first.episodes >= 100
@@ -104,10 +104,10 @@ def test_what_is_missing_is_said_so():
 
 def test_an_incomplete_group_gives_no_dip_in_the_last_line():
     of = methods_figures.row_figures([result([(0, 0.5), (500, 0.5)])], 3)
-    words = methods_figures.last_line({"dip": {("t", "resfit", "default"): of}}, 1, 3)
+    words = methods_figures.last_line({"dip": {("t", "resfit", "start"): of}}, 1, 3)
     assert "dip_mean=missing" in words
     whole = methods_figures.row_figures([result([(0, 0.5), (500, 0.5)])] * 3, 3)
-    words = methods_figures.last_line({"dip": {("t", "resfit", "default"): whole}}, 3, 3)
+    words = methods_figures.last_line({"dip": {("t", "resfit", "start"): whole}}, 3, 3)
     assert "dip_mean=0.000" in words
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from resfit_core import checkpoint, machine, tensorfile
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.algorithms.resfit import ResFiT
-from resfit_core.data.episode import EVALUATE, WARMUP, Episode
+from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.mixed import MixedReplay
 from resfit_core.data.replay import ReplayBuffer, ReplayError
 from resfit_core.nets.views import View
@@ -80,7 +80,6 @@ class Learner:
         self.episodes = 0
         self.last_episode = 0
         self.seen: dict[int, int] = {}
-        self.verdicts: dict[int, tuple[int, bool]] = {}
         self.steps_at_start: int | None = None if config.warmup_episodes else 0
         self.normaliser_fitted = False
 
@@ -146,20 +145,11 @@ class Learner:
             if episode.episode not in self.seen:
                 self.episodes += 1
                 self.env_steps += episode.steps
-            # Without noise in it the base acted alone: the guard had stepped back.
-            if episode.mode == WARMUP or episode.explored.any() or not self.config.exploration_std:
-                self.verdicts[episode.episode] = (episode.mode, episode.success)
-                self.judge()
         self.seen[episode.episode] = episode.revision
         self.last_episode = max(self.last_episode, episode.episode)
         if not self.learning_started and self.episodes >= self.config.warmup_episodes:
             self.steps_at_start = self.env_steps
         return True
-
-    def judge(self) -> None:
-        """Let the verdicts so far say what a residual costs."""
-        history = (verdict for _, verdict in sorted(self.verdicts.items()))
-        self.algorithm.base_weight = self.config.leash().weight(history)
 
     def train(
         self,

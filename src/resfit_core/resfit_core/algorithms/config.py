@@ -80,7 +80,6 @@ class TrainConfig:
         "weight of the residual's own size, sum over moved joints of tanh(residual)^2",
         least=0,
     )
-
     actor_pessimism: float = setting(
         1.0,
         "standard deviations over the heads by which an action must be worth more than the base's "

@@ -118,7 +118,6 @@ class ResFiT:
         self.actor_optimizer = _adamw(self.actor.parameters(), config.actor_lr, config)
         self.critic_updates = 0
         self.actor_updates = 0
-        self.base_weight = config.actor_base_weight  # moved by the leash
 
     def _build_actor(self, act_dim: int) -> ResidualActor | ImageActor:
         config, obs_dim = self.config, self.view.actor_obs_dim
@@ -273,8 +272,8 @@ class ResFiT:
             pull = self._demo_pull(batch, action, q.detach())
             loss = loss + weight * pull
             metrics["actor_bc"] = pull.detach()
-        if self.base_weight > 0.0:
-            loss = loss + self.base_weight * size
+        if self.config.actor_base_weight > 0.0:
+            loss = loss + self.config.actor_base_weight * size
         metrics["actor_loss"] = loss.detach()
         metrics["actor_grad_norm"] = self._step(
             self.actor_optimizer, self._parameters(self.actor), loss
