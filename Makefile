@@ -74,6 +74,12 @@ bench-methods: setup  ## baselines, ablations and the dip; resumable, docs/bench
 bench-learner: setup  ## time of a learner update, beside a plain one
 	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/learner_speed.py $(ARGS)
 
+bench-operator: setup  ## press to state, state to page, rewards on the right step
+	@$(RUN) python benchmarks/operator_panel.py $(ARGS)
+
+bench-replay: setup  ## time of a batch of camera frames and bytes of a transition
+	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/replay_speed.py $(ARGS)
+
 bench-%: setup  ## run benchmarks/<name>.py
 	@$(RUN) python benchmarks/$*.py $(ARGS)
 

@@ -139,6 +139,12 @@ TRAIN_CONFIG = Argument(
 KEYBOARD = Argument(
     "keyboard", True, "the terminal's keys work as the operator's button", kept=False
 )
+MAPPING = Argument(
+    "mapping", "", "YAML of what keys, buttons and pedals mean; empty: the defaults", kept=False
+)
+KEYPAD = Argument(
+    "keypad", "", "input device of a USB pedal or keypad, /dev/input/…; empty: none", kept=False
+)
 PANEL_ON = Argument("panel", False, "true: the operator's panel, a web page", kept=False)
 PANEL_HOST = Argument(
     "panel_host", "127.0.0.1", "address of the panel; 0.0.0.0: reachable from outside, by token",
@@ -163,7 +169,9 @@ EVALUATE_ONLY = Argument(
 )  # fmt: skip
 
 SITE = (ROBOT, TASK, OBSERVATION, CLOCK)
-ENDS = (RUN_DIR, KEYBOARD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL)
+ENDS = (
+    RUN_DIR, KEYBOARD, MAPPING, KEYPAD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
+)  # fmt: skip
 
 # --- nodes ---------------------------------------------------------------------------------------
 
@@ -190,7 +198,9 @@ VEGA_DRIVER = Node(
     "resfit_vega_driver", "vega_driver", {**TICK, "base": Ref("base")}, required=True
 )
 REWARD_BUTTON = Node(
-    "resfit_reward", "reward_button", {"keyboard": Ref("keyboard"), "clock": Ref("clock")},
+    "resfit_reward", "reward_button",
+    {"keyboard": Ref("keyboard"), "clock": Ref("clock"), "mapping": Ref("mapping"),
+     "keypad": Ref("keypad")},
     console=True,
 )  # fmt: skip
 TWIN = Node("resfit_sim", "twin", TICK, required=True)

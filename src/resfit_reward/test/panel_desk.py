@@ -17,6 +17,7 @@ import numpy as np
 
 from resfit_core.control.press import Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
+from resfit_reward.panel import server as server_module
 from resfit_reward.panel.cameras import Cameras
 from resfit_reward.panel.health import Driver, Learner
 from resfit_reward.panel.server import PanelServer
@@ -137,6 +138,7 @@ class Desk:
 
 
 def main() -> None:
+    server_module.TOO_LATE_S = 5.0  # the tests' pages wait longer as well
     desk = Desk()
     server = PanelServer(desk, *(sys.argv[2:3] or ["127.0.0.1"]), int(sys.argv[1]))
     print(f"url {server.start()}", flush=True)

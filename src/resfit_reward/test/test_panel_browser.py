@@ -21,7 +21,7 @@ pytest.importorskip("nicegui", reason="NiceGUI is not installed: run 'make setup
 api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 expect = api.expect
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
@@ -91,6 +91,7 @@ def visit(chromium):
         width, height = size
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
+        context.add_init_script("window.resfitSlow = 8")
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.asked = []

@@ -237,6 +237,12 @@ def test_ignored_press_tells_why(panel):
     assert (answer.tone, answer.text) == (WARN, why)
 
 
+def test_driver_that_does_not_rearm_tells_why(panel):
+    panel.press(Press.REARM, "panel", 0.0)
+    panel.message("vega_driver", "not re-armed, as panel asked: the robot moves", error=False)
+    assert panel.view(0.1).answer.text == "Not re-armed, as panel asked: the robot moves"
+
+
 def test_press_that_nobody_answers_is_told(panel):
     panel.press(Press.UNDO, "panel", 0.0)
     assert panel.view(0.9).answer.number == 0

@@ -1,8 +1,13 @@
 """Every way to press the button, over DDS."""
 
+import os
+import struct
+
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
+
+from sensor_msgs.msg import Joy
 
 from resfit_interfaces.msg import EpisodeState, OperatorEvent
 from resfit_reward.reward_button_node import RewardButtonNode
@@ -82,3 +87,31 @@ def test_keys_mean_what_the_help_says(ros):
     assert ros.spin_until(lambda: bench.button._idle)
     bench.button._on_key("r")
     assert bench.next().kind == OperatorEvent.START
+
+
+def test_gamepad_presses_with_the_stamp_of_its_driver(ros):
+    bench = Bench(ros, clock="realtime")
+    joy = bench.probe.create_publisher(Joy, "joy", qos.sensor("realtime"))
+    assert ros.spin_until(lambda: joy.get_subscription_count() > 0)
+    for buttons in ([0, 0], [0, 1], [0, 1]):
+        msg = Joy(buttons=buttons)
+        msg.header.stamp.sec = 12
+        joy.publish(msg)
+    heard = bench.next()
+    assert (heard.kind, heard.source) == (OperatorEvent.FAILURE, "gamepad")
+    assert heard.header.stamp.sec == 12
+    bench.topic.publish(press(OperatorEvent.PAUSE))
+    assert bench.next().kind == OperatorEvent.PAUSE
+    assert len(bench.heard) == 2
+
+
+def test_pedal_presses_with_the_kernels_stamp(ros, tmp_path):
+    path = tmp_path / "event0"
+    os.mkfifo(path)
+    bench = Bench(ros, clock="realtime", keypad=str(path))
+    writer = os.open(path, os.O_WRONLY)
+    os.write(writer, struct.pack("llHHi", 12, 500_000, 1, 30, 1))  # KEY_A goes down
+    heard = bench.next()
+    assert (heard.kind, heard.source) == (OperatorEvent.SUCCESS, "keypad")
+    assert (heard.header.stamp.sec, heard.header.stamp.nanosec) == (12, 500_000_000)
+    os.close(writer)

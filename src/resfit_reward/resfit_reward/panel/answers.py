@@ -10,7 +10,7 @@ from resfit_reward.panel.view import BAD, CALM, OK, WARN, Answer
 
 SILENT_S = 1.0
 """A press without any answer for so long is said to be lost."""
-MANAGER = "episode_manager"
+MANAGER, DRIVER = "episode_manager", "vega_driver"
 _SAID_AT_ONCE = {
     Press.PAUSE: "Pause: no new episode after this one",
     Press.START: "Start",
@@ -70,12 +70,14 @@ class Dialogue:
 
     def warning(self, node: str, text: str) -> None:
         """Take a logged warning: it may be why a press was ignored."""
-        if node == MANAGER and " ignored: " in text:
+        if node == DRIVER and text.startswith("not re-armed"):
+            self._say(WARN, text[:1].upper() + text[1:])
+        elif node == MANAGER and " ignored: " in text:
             kind = self._open.kind.name if self._open else ""
             if kind and not text.startswith(kind):
                 return
             self._open = None
-            self._say(WARN, text[:1] + text[1:].replace("_", " "))
+            self._say(WARN, text)
 
     def answer(self, now_s: float) -> Answer:
         """Return the newest answer; a press that nobody answered is told as well."""

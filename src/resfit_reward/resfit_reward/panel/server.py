@@ -22,7 +22,7 @@ STATIC = Path(__file__).parent / "static"
 _START_S, _STOP_S = 30.0, 2.0
 _PORTS_TRIED = 10
 _BEATS = 4  # per second: how often a page hears the server's clock, and sees that it lives
-_TOO_LATE_S = 1.5  # a page gives up after 1 s; what it knows of this clock is up to 0.5 s behind
+TOO_LATE_S = 1.5  # a page gives up after 1 s; what it knows of this clock is up to 0.5 s behind
 
 
 class PanelError(ValueError):
@@ -160,7 +160,7 @@ class PanelServer:
             # What waited in a socket while the connection or this process hung was given up by
             # its page long ago. The e-stop is never too late.
             late_s = 0.0 if at is None else time.monotonic() - at
-            if late_s > _TOO_LATE_S and button != "ESTOP":
+            if late_s > TOO_LATE_S and button != "ESTOP":
                 why = f"{button} came {late_s:.1f} s after the press: dropped"
                 return JSONResponse({"taken": False, "why": why}, 409)
             try:

@@ -3,7 +3,9 @@
 "use strict";
 (() => {
   const KEYS = { s: "SUCCESS", f: "FAILURE", a: "ABORT", u: "UNDO", p: "PAUSE", r: "GO", q: "STOP", " ": "ESTOP" };
-  const SENT_WITHIN_MS = 1000, STALE_MS = 3500, CONFIRM_MS = 3000, PICTURE_MS = 200, NO_PICTURE_MS = 1000;
+  const SLOW = window.resfitSlow || 1;  // tests on a busy machine are given more time than a person needs
+  const SENT_WITHIN_MS = 1000 * SLOW, CONFIRM_MS = 3000 * SLOW, SHOWN_MS = { bad: 6000 * SLOW, other: 3000 * SLOW };
+  const STALE_MS = 3500, PICTURE_MS = 200, NO_PICTURE_MS = 1000;
   const memory = {
     get: (name) => { try { return localStorage.getItem("resfit." + name); } catch { return null; } },
     set: (name, value) => { try { localStorage.setItem("resfit." + name, value); } catch { /* private window */ } },
@@ -41,7 +43,7 @@
     box.className = "shown " + tone;
     box.textContent = text;
     clearTimeout(answerTimer);
-    answerTimer = setTimeout(() => { box.className = ""; }, tone === "bad" ? 6000 : 3000);
+    answerTimer = setTimeout(() => { box.className = ""; }, SHOWN_MS[tone] || SHOWN_MS.other);
     sound(tone);
   }
 
