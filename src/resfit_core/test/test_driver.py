@@ -226,6 +226,7 @@ def test_silence_holds_once_and_a_command_ends_it(realtime, contract, home) -> N
     realtime.measured(FIRST, home, 0)
     assert realtime.watch(10**12) is None  # nothing was commanded yet
     realtime.command(FIRST, contract.joint_names, home + 0.05, 0)
+    realtime.measured(FIRST + 240 * MS, home, 240 * MS)
     assert realtime.watch(250 * MS) is None
     executed, send = realtime.watch(251 * MS)
     assert send
@@ -240,6 +241,18 @@ def test_silence_holds_once_and_a_command_ends_it(realtime, contract, home) -> N
     answer = realtime.command(FIRST + 400 * MS, contract.joint_names, sagged, 400 * MS)
     assert answer.executed.reasons == 0
     assert not realtime.status(400 * MS).holding
+
+
+def test_silent_joint_states_hold_before_the_next_command(realtime, contract, home) -> None:
+    realtime.measured(FIRST, home, 0)
+    realtime.command(FIRST, contract.joint_names, home + 0.05, 0)
+    assert realtime.watch(100 * MS) is None
+    executed, send = realtime.watch(101 * MS)
+    assert send
+    assert executed.reasons == Reason.STALE_STATE | Reason.WATCHDOG  # no tick's answer
+    np.testing.assert_array_equal(executed.action_rad, home + 0.05)
+    assert realtime.watch(110 * MS) is None
+    assert realtime.watch(251 * MS).executed.reasons == Reason.WATCHDOG
 
 
 def test_refused_commands_do_not_feed_the_watchdog(realtime, contract, home) -> None:

@@ -77,10 +77,10 @@ class TwinNode(Node):
     def _open(self, clock: str, timer_s: float) -> None:
         profile = qos.sensor(clock)
         self._joints = self.create_publisher(JointState, "joint_states", profile)
-        fields = self._contract.fields
+        # In every variant: the driver's force limit needs them.
         self._wrenches = {
             name: self.create_publisher(WrenchStamped, f"{name}/wrench", profile)
-            for name in (self._contract.wrenches if "wrench" in fields else ())
+            for name in self._contract.wrenches
         }
         # In every variant: where the policies see images, the scripted expert still looks here.
         self._poses = self.create_publisher(PoseArray, "object_poses", profile)

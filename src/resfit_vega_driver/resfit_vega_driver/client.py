@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-OnState = Callable[[int, np.ndarray], None]
-"""Called with the stamp [ns] and the joint positions [rad], contract order, (action_dim,)."""
+
+class Ears(NamedTuple):
+    """What a client calls with what it measures, on the node's executor thread.
+
+    Attributes:
+        state: With stamp [ns], joint positions [rad] and velocities [rad/s], both in contract
+            order, (action_dim,); a velocity array of length 0: not measured.
+        wrench: With the number of the contract's stream, stamp [ns], and force [N] and torque
+            [Nm], (6,).
+        estop: With whether the robot's own emergency stop is pressed.
+    """
+
+    state: Callable[[int, np.ndarray, np.ndarray], None]
+    wrench: Callable[[int, int, np.ndarray], None]
+    estop: Callable[[bool], None]
 
 
 class ClientError(RuntimeError):
@@ -16,10 +29,30 @@ class ClientError(RuntimeError):
 
 
 class RobotClient(Protocol):
-    """One robot. Everything runs on the node's executor thread."""
+    """One robot. Everything runs on the node's executor thread.
 
-    def open(self, on_state: OnState) -> None:
-        """Connect, and call `on_state` for every measured joint state from now on."""
+    Attributes:
+        poll_period_s: `poll` is called this often [s]; 0: the client hears by itself.
+        publishes: The node publishes what is measured on `joint_states` and the wrench topics;
+            false: it came from there.
+    """
+
+    poll_period_s: float
+    publishes: bool
+
+    def open(self, ears: Ears) -> None:
+        """Connect, and call `ears` for everything measured from now on.
+
+        Raises:
+            ClientError: The robot cannot be reached; the text says how to mend it.
+        """
+
+    def poll(self) -> None:
+        """Measure once. What cannot be read is not reported: the driver knows its age.
+
+        Raises:
+            ClientError: Nothing could be read.
+        """
 
     def send(self, stamp_ns: int, target_rad: np.ndarray) -> None:
         """Send all joint targets, or none.

@@ -3,49 +3,77 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import numpy as np
+from geometry_msgs.msg import WrenchStamped
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.contract import Contract
-from resfit_core.control.observe import JointOrder
+from resfit_core.control.observe import JointOrder, ObservationError
 from resfit_ros import conversions, qos
-from resfit_vega_driver.client import OnState
+from resfit_vega_driver.client import Ears
 
 
 class TwinClient:
-    """Reads `joint_states`, publishes `joint_command` with the stamp of the observation."""
+    """Reads `joint_states` and wrenches; publishes `joint_command`, stamp of the observation."""
+
+    poll_period_s = 0.0
+    publishes = False
 
     def __init__(self, node: Node, contract: Contract, clock: str) -> None:
         """Prepare; nothing is opened before `open`.
 
         Args:
-            node: Owns publisher and subscription.
-            contract: Joint order.
+            node: Owns publisher and subscriptions.
+            contract: Joint order, wrench streams.
             clock: `lockstep` or `realtime`.
         """
         self._node, self._clock = node, clock
-        self._names = contract.joint_names
+        self._names, self._wrenches = contract.joint_names, contract.wrenches
         self._order = JointOrder(contract.joint_names)
         self._newest_ns = 0
-        self._command = self._states = None
+        self._command = None
+        self._subscriptions: list = []
+        self._ears: Ears | None = None
 
-    def open(self, on_state: OnState) -> None:
-        """Open both topics; see `RobotClient`."""
-        self._command = self._node.create_publisher(
-            JointTrajectory, "joint_command", qos.reliable(10)
+    def open(self, ears: Ears) -> None:
+        """Open the topics; see `RobotClient`."""
+        self._ears, node, quality = ears, self._node, qos.sensor(self._clock)
+        self._command = node.create_publisher(JointTrajectory, "joint_command", qos.reliable(10))
+        self._subscriptions = [
+            node.create_subscription(
+                WrenchStamped,
+                f"{name}/wrench",
+                functools.partial(self._on_wrench, stream),
+                quality,
+            )
+            for stream, name in enumerate(self._wrenches)
+        ]
+        self._subscriptions.append(
+            node.create_subscription(JointState, "joint_states", self._on_state, quality)
         )
 
-        def take(msg: JointState) -> None:
-            self._newest_ns = conversions.stamp_from_msg(msg.header.stamp)
-            position = self._order.sort(tuple(msg.name), np.array(msg.position, np.float64))
-            on_state(self._newest_ns, position)
+    def poll(self) -> None:
+        """Nothing: the topics call."""
 
-        self._states = self._node.create_subscription(
-            JointState, "joint_states", take, qos.sensor(self._clock)
-        )
+    def _on_state(self, msg: JointState) -> None:
+        stamp_ns, names, position, velocity = conversions.joint_state_from_msg(msg)
+        try:
+            position = self._order.sort(names, position)
+        except ObservationError as error:
+            # As if it had not come: the driver holds once the last sound one is too old.
+            self._node.get_logger().error(
+                f"joint state dropped: {error}", throttle_duration_sec=5.0
+            )
+            return
+        self._newest_ns = stamp_ns
+        self._ears.state(stamp_ns, position, velocity)
+
+    def _on_wrench(self, stream: int, msg: WrenchStamped) -> None:
+        self._ears.wrench(stream, *conversions.wrench_from_msg(msg))
 
     def send(self, stamp_ns: int, target_rad: np.ndarray) -> None:
         """Publish the targets; a message holds all or none by nature."""
@@ -57,12 +85,10 @@ class TwinClient:
             self.send(self._newest_ns, target_rad)
 
     def close(self) -> None:
-        """Close both topics."""
-        for entity, destroy in (
-            (self._states, self._node.destroy_subscription),
-            (self._command, self._node.destroy_publisher),
-        ):
-            with contextlib.suppress(TypeError, ValueError):
-                if entity is not None:
-                    destroy(entity)
-        self._command = self._states = None
+        """Close all topics."""
+        with contextlib.suppress(TypeError, ValueError):
+            for subscription in self._subscriptions:
+                self._node.destroy_subscription(subscription)
+            if self._command is not None:
+                self._node.destroy_publisher(self._command)
+        self._command, self._subscriptions = None, []

@@ -6,24 +6,29 @@ import time
 from typing import Any, NoReturn
 
 import numpy as np
+from geometry_msgs.msg import WrenchStamped
 from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.base.action_space import load_action_space
 from resfit_core.contract import ActionSpace
 from resfit_core.control.driver import Answer, DriverCore
+from resfit_core.control.press import Press
 from resfit_core.control.safety import Reason, reason_words
-from resfit_interfaces.msg import DriverState, ExecutedCommand
+from resfit_interfaces.msg import DriverState, ExecutedCommand, OperatorEvent
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.lifecycle import LifecycleNode
 from resfit_ros.node import run_process
 from resfit_ros.parameters import declare
-from resfit_vega_driver.client import ClientError, RobotClient
-from resfit_vega_driver.twin_client import TwinClient
+from resfit_vega_driver.client import ClientError, Ears, RobotClient
+from resfit_vega_driver.clients import NAMES, make_client
 
 _STATE_PERIOD_S = 0.2
-_CLIENTS = {"twin": TwinClient}
+_TOUCHES = Reason.SELF_COLLISION | Reason.OBSTACLE
+_WATCHES_PER_TIMEOUT = 10  # silence is noticed at most a tenth of the timeout late
 
 
 class VegaDriverNode(LifecycleNode):
@@ -44,14 +49,20 @@ class VegaDriverNode(LifecycleNode):
             self, "base", "", "base policy whose normalised action space the answers are told in; "
             "package.module:Class or empty: the joints' ranges",
         )  # fmt: skip
-        client = declare(self, "client", "twin", "the robot behind", choices=tuple(_CLIENTS))
+        client = declare(
+            self, "client", "", "the robot behind; empty: as <robot>.driver.yaml beside the "
+            "robot YAML says, the twin where there is none", choices=("", *NAMES),
+        )  # fmt: skip
         # Before a base exists, and for experts without one, the ranges of the joints will do.
         self._space = (
             load_action_space(base, self._contract)
             if base
             else ActionSpace.from_limits(self._contract)
         )
-        self._client: RobotClient = _CLIENTS[client](self, self._contract, self._clock_kind)
+        robot_file = self.get_parameter("robot_file").value
+        self._client: RobotClient = make_client(
+            client, robot_file, self, self._contract, self._clock_kind
+        )
         self._core: DriverCore | None = None
         self._timers_of_mine: list[Any] = []
         self._mode = DriverState.INACTIVE
@@ -66,12 +77,34 @@ class VegaDriverNode(LifecycleNode):
         self._commands = self.create_subscription(
             JointTrajectory, "policy_command", self._on_command, qos.reliable(10)
         )
-        self._client.open(self._on_state)
+        # An operator's stop: whoever presses it, and however often.
+        self._presses = self.create_subscription(
+            OperatorEvent, "operator_event", self._on_press, qos.reliable(100)
+        )
+        self._rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
+        self._tell: list[Any] = []
+        if self._client.publishes:
+            quality = qos.sensor(self._clock_kind)
+            self._tell = [
+                self.create_publisher(JointState, "joint_states", quality),
+                *(
+                    self.create_publisher(WrenchStamped, f"{name}/wrench", quality)
+                    for name in self._contract.wrenches
+                ),
+            ]
+        self._client.open(Ears(self._on_state, self._on_wrench, self._on_estop))
+        if self._contract.safety is None:
+            self.get_logger().warning(
+                f"robot '{self._contract.robot}' has no safety file: force, collisions and "
+                "acceleration are not limited"
+            )
         # Neither a stopped simulation nor a stepped wall clock may keep the robot from holding.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         timers = [(_STATE_PERIOD_S, self._say_state)]
         if not lockstep:
-            timers.append((self._contract.command_timeout_s / 5, self._watch))
+            timers.append((self._contract.command_timeout_s / _WATCHES_PER_TIMEOUT, self._watch))
+        if self._client.poll_period_s:
+            timers.append((self._client.poll_period_s, self._poll))
         self._timers_of_mine = [self.create_timer(s, f, clock=steady) for s, f in timers]
 
     def _deactivate(self) -> None:
@@ -86,7 +119,11 @@ class VegaDriverNode(LifecycleNode):
             self.destroy_timer(timer)
         self._timers_of_mine = []
         self._client.close()
+        for publisher in self.__dict__.pop("_tell", []):
+            self.destroy_publisher(publisher)
         for name, destroy in (
+            ("_rearm", self.destroy_service),
+            ("_presses", self.destroy_subscription),
             ("_commands", self.destroy_subscription),
             ("_executed", self.destroy_publisher),
             ("_states", self.destroy_publisher),
@@ -96,8 +133,55 @@ class VegaDriverNode(LifecycleNode):
                 destroy(entity)
         self._core = None
 
-    def _on_state(self, stamp_ns: int, position_rad: np.ndarray) -> None:
+    def _poll(self) -> None:
+        try:
+            self._client.poll()
+        except ClientError as error:
+            # Nothing new is known: the driver refuses and holds once what it knows is too old.
+            self.get_logger().error(f"{error}", throttle_duration_sec=5.0)
+
+    def _on_state(self, stamp_ns: int, position_rad: np.ndarray, velocity: np.ndarray) -> None:
+        if self._tell:
+            names = self._contract.joint_names
+            self._tell[0].publish(
+                conversions.joint_state_to_msg(stamp_ns, names, position_rad, velocity)
+            )
         self._carry_out(self._core.measured(stamp_ns, position_rad, time.monotonic_ns()))
+
+    def _on_wrench(self, stream: int, stamp_ns: int, values: np.ndarray) -> None:
+        if self._tell:
+            name = self._contract.wrenches[stream]
+            self._tell[1 + stream].publish(conversions.wrench_to_msg(stamp_ns, values, name))
+        self._carry_out(self._core.wrench(stream, stamp_ns, values, time.monotonic_ns()))
+
+    def _on_estop(self, pressed: bool) -> None:
+        words = "is pressed" if pressed else "is released; re-arm when the robot may move"
+        self.get_logger().warning(f"the robot's emergency stop {words}")
+        self._carry_out(self._core.estop(pressed))
+        self._say_state()
+
+    def _on_press(self, msg: OperatorEvent) -> None:
+        if msg.kind == Press.ESTOP:
+            if not self._core.stopped:
+                self.get_logger().warning(f"emergency stop, pressed by {msg.source or 'nobody'}")
+            self._carry_out(self._core.press_estop())
+            self._say_state()
+        elif msg.kind == Press.REARM:
+            self._take_off(msg.source)
+
+    def _on_rearm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        why_not = self._take_off("~/rearm")
+        response.success, response.message = not why_not, why_not or "re-armed"
+        return response
+
+    def _take_off(self, who: str) -> str:
+        why_not = self._core.rearm(time.monotonic_ns())
+        if why_not:
+            self.get_logger().warning(f"not re-armed, as {who} asked: {why_not}")
+        else:
+            self.get_logger().warning(f"re-armed by {who}; starts from the measured pose")
+        self._say_state()
+        return why_not
 
     def _on_command(self, msg: JointTrajectory) -> None:
         stamp_ns = conversions.stamp_from_msg(msg.header.stamp)
@@ -122,22 +206,29 @@ class VegaDriverNode(LifecycleNode):
         if answer.send and self.active:
             try:
                 self._client.send(answer.executed.stamp_ns, answer.executed.action_rad)
-            except ClientError as error:
-                self.get_logger().error(f"{error}", throttle_duration_sec=5.0)
+            except Exception as error:
+                # Whatever it is: nothing was sent, and the robot is held by what was sent before.
+                kind = "" if isinstance(error, ClientError) else f"{type(error).__name__}: "
+                self.get_logger().error(f"not sent: {kind}{error}", throttle_duration_sec=5.0)
                 answer = self._core.failed(answer)
         self._executed.publish(conversions.executed_to_msg(answer.executed))
+        if answer.executed.reasons & _TOUCHES:
+            pairs = ", ".join(" and ".join(pair) for pair in self._core.touched)
+            self.get_logger().warning(f"stopped short of: {pairs}", throttle_duration_sec=2.0)
         if self._mode_now() != self._mode:
             self._say_state()
 
     def _mode_now(self) -> int:
         if not self.active:
             return DriverState.INACTIVE
+        if self._core.stopped:
+            return DriverState.ESTOPPED
         return DriverState.HOLDING if self._core.holding else DriverState.ACTIVE
 
     def _say_state(self) -> None:
         status, mode = self._core.status(time.monotonic_ns()), self._mode_now()
         words = reason_words(status.reasons)
-        if mode != self._mode and mode == DriverState.HOLDING:
+        if mode != self._mode and mode in (DriverState.HOLDING, DriverState.ESTOPPED):
             self.get_logger().warning(f"holds: {words}", throttle_duration_sec=5.0)
         self._mode = mode
         state = DriverState(

@@ -7,12 +7,16 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
 
+from geometry_msgs.msg import WrenchStamped
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.contract import load_contract
-from resfit_interfaces.msg import DriverState, ExecutedCommand
+from resfit_core.control.press import Press
+from resfit_core.control.safety import Reason
+from resfit_interfaces.msg import DriverState, ExecutedCommand, OperatorEvent
 from resfit_ros import conversions, qos
 from resfit_vega_driver.client import ClientError
 from resfit_vega_driver.vega_driver_node import VegaDriverNode
@@ -39,6 +43,13 @@ class Bench:
         self.executed, self.commands, self.states = [], [], []
         sensor = qos.sensor(parameters.get("clock", "lockstep"))
         self.joints = self.probe.create_publisher(JointState, "joint_states", sensor)
+        self.wrists = [
+            self.probe.create_publisher(WrenchStamped, f"{name}/wrench", sensor)
+            for name in self.contract.wrenches
+        ]
+        self.button = self.probe.create_publisher(
+            OperatorEvent, "operator_event", qos.reliable(10)
+        )
         self.policy = self.probe.create_publisher(
             JointTrajectory, "policy_command", qos.reliable(10)
         )
@@ -49,10 +60,13 @@ class Bench:
         ):
             self.probe.create_subscription(kind, topic, into.append, qos.reliable(100))
         topics = ("joint_states", "policy_command", "executed_command", "joint_command")
-        assert ros.connected(self.probe, *topics)
+        wrists = [f"{name}/wrench" for name in self.contract.wrenches]
+        assert ros.connected(self.probe, *topics, *wrists, "operator_event")
 
     def state(self, stamp, position=None):
         at = self.home if position is None else position
+        for wrist in self.wrists:
+            wrist.publish(conversions.wrench_to_msg(stamp, np.zeros(6)))
         self.joints.publish(conversions.joint_state_to_msg(stamp, self.names, at, 0 * at))
 
     def tick(self, stamp, target, names=None):
@@ -97,8 +111,9 @@ def test_limits_are_kept_and_named(bench):
     bench.tick(FIRST, bench.home)
     answer = bench.tick(FIRST + T, bench.home + 5.0)
     assert answer.altered
-    assert answer.reasons == ExecutedCommand.POSITION_LIMIT | ExecutedCommand.VELOCITY_LIMIT
-    assert answer.action_rad[0] == pytest.approx(bench.home[0] + 2.4 / 20)
+    limits = Reason.POSITION_LIMIT | Reason.VELOCITY_LIMIT | Reason.ACCELERATION_LIMIT
+    assert answer.reasons & ~(Reason.SELF_COLLISION | Reason.OBSTACLE) == limits
+    assert answer.action_rad[0] == pytest.approx(bench.home[0] + 40 / 20**2)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +201,83 @@ def test_silence_holds_in_real_time(ros):
     hold = bench.executed[-1]
     assert hold.source == ExecutedCommand.HOLD
     assert hold.action_rad == accepted.action_rad
-    assert ros.spin_until(lambda: any(s.holds == 1 for s in bench.states))
-    assert len(bench.commands) == 2
+    assert ros.spin_until(lambda: any(s.holds >= 1 for s in bench.states))
+    # Joint states fell silent too, and before: whatever held, held the same.
+    held = [list(c.points[0].positions) for c in bench.commands[1:]]
+    assert held and all(positions == list(accepted.action_rad) for positions in held)
+
+
+def test_a_malformed_joint_state_is_dropped_and_nothing_ends(bench):
+    """It once ended the driver: a wrong name in a message left the robot to itself."""
+    bench.tick(FIRST, bench.home)
+    for names, position in (
+        (("elbow", *bench.names[1:]), bench.home),
+        (bench.names[:5], bench.home[:5]),
+        (bench.names, bench.home[:5]),
+        ((), bench.home),
+    ):
+        bench.joints.publish(conversions.joint_state_to_msg(FIRST + T, names, position, position))
+    assert bench.tick(FIRST + T, bench.home).reasons == 0
+
+
+def test_operators_stop_latches_over_the_topic_and_the_service_takes_it_off(bench):
+    bench.tick(FIRST, bench.home)
+    bench.button.publish(OperatorEvent(kind=int(Press.ESTOP), source="test"))
+    stopped = lambda: any(s.mode == DriverState.ESTOPPED for s in bench.states)  # noqa: E731
+    assert bench.ros.spin_until(stopped)
+    answer = bench.tick(FIRST + T, bench.home + 0.01)
+    assert (answer.source, answer.reasons) == (ExecutedCommand.HOLD, ExecutedCommand.ESTOP)
+    client = bench.probe.create_client(Trigger, "vega_driver/rearm")
+    assert bench.ros.spin_until(client.service_is_ready)
+    asked = client.call_async(Trigger.Request())
+    assert bench.ros.spin_until(asked.done)
+    assert asked.result().success, asked.result().message
+    assert bench.tick(FIRST + 2 * T, bench.home).reasons == 0
+    again = client.call_async(Trigger.Request())
+    assert bench.ros.spin_until(again.done)
+    assert not again.result().success
+    assert "no emergency stop" in again.result().message
+
+
+def test_an_overloaded_wrist_holds_in_lockstep_too(bench):
+    bench.tick(FIRST, bench.home)
+    heavy = np.array([50.0, 0, 0, 0, 0, 0])
+    known = len(bench.executed)
+    bench.joints.publish(
+        conversions.joint_state_to_msg(FIRST + T, bench.names, bench.home, 0 * bench.home)
+    )
+    bench.policy.publish(conversions.trajectory_to_msg(FIRST + T, bench.names, bench.home))
+    bench.wrists[0].publish(conversions.wrench_to_msg(FIRST + T, np.zeros(6)))
+    bench.wrists[1].publish(conversions.wrench_to_msg(FIRST + T, heavy))
+    assert bench.ros.spin_until(lambda: len(bench.executed) > known)
+    assert bench.executed[-1].reasons == Reason.FORCE_LIMIT
+
+
+def test_leaving_sends_the_target_in_force_last(ros):
+    bench = Bench(ros, clock="realtime")
+    answers = (bench.tick(FIRST + k * T, bench.home + 0.01) for k in range(20))
+    accepted = next(answer for answer in answers if answer.source == ExecutedCommand.POLICY)
+    known = len(bench.commands)
+    bench.driver.stop()
+    assert ros.spin_until(lambda: len(bench.commands) > known)
+    assert list(bench.commands[-1].points[0].positions) == list(accepted.action_rad)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"client": "fake"}, "use clock:=realtime"),
+        ({"client": "vega"}, "expected one of"),
+    ],
+)
+def test_a_client_that_cannot_work_is_refused_in_words(ros, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ros.add(VegaDriverNode, {**FILES, **parameters})
+
+
+def test_a_robot_that_cannot_be_reached_fails_configure_with_its_reason(ros, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "dexcontrol", None)
+    with pytest.raises(ClientError, match="pip install dexcontrol"):
+        ros.add(VegaDriverNode, {**FILES, "clock": "realtime", "client": "dexcontrol"})

@@ -15,6 +15,7 @@ from resfit_core.control.records import ExecutedCommand, Source
 from resfit_core.control.safety import LIMITED, Reason, SafetyError, SafetyFilter
 
 _KEPT = 64  # answers remembered for ticks that come again
+_NO_STAMP = Reason.STALE_COMMAND | Reason.CLOCK_JUMP  # such a stamp says nothing of the tick
 _NONE_RAD = np.zeros(0)
 _NONE_NORM = np.zeros(0, np.float32)
 
@@ -190,16 +191,21 @@ class DriverCore:
         return self._remember(Answer(said, False))
 
     def watch(self, now_ns: int) -> Answer | None:
-        """Look for silence (real time); return the hold where it begins.
+        """Look for silence, of commands and of joint states (real time); return a hold's begin.
 
         Args:
             now_ns: Steady clock [ns].
         """
-        silent = self._accepted_ns is not None and now_ns - self._accepted_ns > self._timeout_ns
-        if self._exact or not silent or self._stopped or self._reasons & Reason.WATCHDOG:
+        if self._exact or self._stopped or self._accepted_ns is None:
             return None
-        self._takeover.due()
-        return self._hold(Reason.WATCHDOG)
+        silent = now_ns - self._accepted_ns > self._timeout_ns
+        if silent and not self._reasons & Reason.WATCHDOG:
+            self._takeover.due()
+            return self._hold(Reason.WATCHDOG)
+        _, stale = self._measured.newest(now_ns, self._clock, self._state_age_ns)
+        if stale and not self._reasons:
+            return self._hold(Reason.STALE_STATE)
+        return None
 
     def estop(self, pressed: bool) -> Answer | None:
         """Take the state of the robot's own emergency stop; return the hold where it begins."""
@@ -267,7 +273,8 @@ class DriverCore:
         refused |= self._form(command)
         refused |= Reason.ESTOP if self._stopped else 0
         self._before = self._filter.last
-        self._anew |= self._starts_anew(command.stamp_ns)
+        if not refused & _NO_STAMP:
+            self._anew |= self._starts_anew(command.stamp_ns)
         if measured is not None and self._anew:
             try:
                 self._filter.reset(measured)
@@ -289,7 +296,7 @@ class DriverCore:
             self._altered += reasons != 0
             self._reasons, self._accepted_ns = 0, now_ns
             source = command.source
-        stale = reasons & (Reason.STALE_COMMAND | Reason.CLOCK_JUMP)
+        stale = reasons & _NO_STAMP
         if not stale:
             self._last_ns = command.stamp_ns
         # An old tick moves nobody: the target in force is newer. Nor does the target of before a
