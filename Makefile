@@ -8,7 +8,7 @@ RUN := tools/env.sh
 PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(RUN) python -m pytest -p timeout --timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint clean distclean test-core test-node test-launch test-replay \
+.PHONY: fuzz help setup train test lint clean distclean test-core test-node test-launch test-replay \
 	test-robot demos base evaluate docs types format bench-methods
 
 help:  ## this list
@@ -79,6 +79,9 @@ bench-operator: setup  ## press to state, state to page, rewards on the right st
 
 bench-replay: setup  ## time of a batch of camera frames and bytes of a transition
 	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/replay_speed.py $(ARGS)
+
+fuzz: setup  ## messages of random length, value, stamp and order against the driver, 10 minutes
+	@$(RUN) python benchmarks/fuzz.py $(ARGS)
 
 bench-%: setup  ## run benchmarks/<name>.py
 	@$(RUN) python benchmarks/$*.py $(ARGS)
