@@ -49,7 +49,7 @@ class TrainConfig:
     n_step: int = setting(10, "longest window, control steps", least=1, most=1000)
     tau: float = setting(0.005, "share by which targets move per critic update", above=0, most=1)
     critic_lr: float = setting(3e-4, "learning rate of the critic", least=0)
-    actor_lr: float = setting(3e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
+    actor_lr: float = setting(1e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
     weight_decay: float = setting(0.01, "AdamW's decoupled decay", least=0)
     grad_clip: float = setting(1.0, "largest gradient norm; 0: no clipping", least=0)
     target_noise_std: float = setting(
@@ -96,7 +96,7 @@ class TrainConfig:
         "mixed", "white, uniform, ou, episode (one offset each), mixed", choices=NOISE_KINDS
     )
     exploration_std: float = setting(
-        0.1, "exploration in training episodes, share of the residual scale", least=0
+        0.05, "exploration in training episodes, share of the residual scale", least=0
     )
     warmup_kind: str = setting("mixed", "as exploration_kind, for warm-up", choices=NOISE_KINDS)
     warmup_std: float = setting(
