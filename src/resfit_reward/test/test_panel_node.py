@@ -1,6 +1,8 @@
 """The panel node over DDS: what it hears reaches the page, what is pressed reaches the graph."""
 
 import json
+import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -101,6 +103,16 @@ def test_estop_of_another_device_is_repeated_too(bench):
     assert bench.ros.spin_until(lambda: "panel" in [e.source for e in bench.heard])
     events.publish(OperatorEvent(kind=int(Press.REARM), source="keypad"))
     assert bench.ros.spin_until(lambda: not bench.panel._state.estop.wanted)
+
+
+def test_press_that_hung_on_its_way_is_dropped(bench):
+    """A request given up by its page lay in a socket, and ended a later episode."""
+    bench.heard.clear()
+    with pytest.raises(urllib.error.HTTPError, match="409"):
+        bench.post(f"FAILURE?at={time.monotonic() - 10:.2f}")
+    bench.post(f"UNDO?at={time.monotonic():.2f}")
+    assert bench.ros.spin_until(lambda: "UNDO" in bench.kinds())
+    assert "FAILURE" not in bench.kinds()
 
 
 def test_page_holds_nothing_from_another_host(bench):
