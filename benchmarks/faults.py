@@ -33,6 +33,8 @@ from resfit_ros.testing import graph
 from resfit_vega_driver.fault_rig import Case, Rig, Try, cases
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs/faults.md"
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 RESULTS = ROOT / "benchmarks/results/faults.json"
 
 
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--process-tries", type=int, default=20, help="of each process fault")
     parser.add_argument("--cases", default="", help="names, by comma; empty: all")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--write-docs", action="store_true", help="put the table into the docs")
     given = parser.parse_args()
     wanted = set(filter(None, given.cases.split(",")))
     rows = message_faults(given.tries, wanted) if given.tries else []
@@ -72,6 +75,8 @@ def main() -> int:
         "rows": rows,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
+    if given.write_docs:
+        write_docs(result)
     print("faults: " + " ".join(f"{key}={value}" for key, value in total.items()))
     bad = total["late"] + total["moved_on_stale"] + sum(row["unnamed"] for row in rows)
     return int(bad + sum(row["not_recovered"] + row["outside"] for row in rows) > 0)
@@ -120,6 +125,29 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     print(" | ".join(head))
     for row in rows:
         print(" | ".join(str(row[key]) for key in head))
+
+
+def write_docs(result: dict[str, Any]) -> None:
+    """Put the matrix between the marks of docs/faults.md."""
+    text = DOCS.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    lines = [
+        f"{result['machine']['cpus']} cores, load {result['load_1min']:.0f} while it ran; filter "
+        f"with collision check {result['filter_median_ms']:.2f} ms of CPU time (median).",
+        "",
+        "| case | what happens | reason shown | the robot | limit [ms] | tries | median [ms] | "
+        "max [ms] | late | moved on stale | test |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    keys = (
+        "case", "what", "reason", "robot", "limit_ms", "tries", "median_ms", "max_ms", "late",
+        "moved_on_stale",
+    )  # fmt: skip
+    for row in result["rows"]:
+        cells = [str(row[key]) for key in keys]
+        lines.append("| " + " | ".join([*cells, f"`{row['test'].split('/')[-1]}`"]) + " |")
+    DOCS.write_text(head + BEGIN + "\n" + "\n".join(lines) + "\n" + END + tail)
 
 
 def filter_time_ms() -> float:

@@ -237,6 +237,28 @@ def test_overload_holds_and_a_lighter_load_releases(robot) -> None:
     assert [load(n) for n in (39, 41, 30, 24)] == [0, Reason.FORCE_LIMIT, Reason.FORCE_LIMIT, 0]
 
 
+def test_overload_holds_before_the_next_command(robot) -> None:
+    robot.tick(robot.nod(0.05))
+    robot.now += 10 * MS
+    hold = robot.core.wrench(0, robot.stamp, np.array([50.0, 0, 0, 0, 0, 0]), robot.now)
+    assert hold.send
+    assert hold.executed.reasons == Reason.FORCE_LIMIT | Reason.WATCHDOG  # no tick's answer
+    again = robot.core.wrench(0, robot.stamp, np.array([50.0, 0, 0, 0, 0, 0]), robot.now)
+    assert again is None
+
+
+def test_overload_on_joints_that_are_no_numbers_sends_none(robot) -> None:
+    """The arm that gives way goes to where it was measured: never to a NaN."""
+    robot.tick(robot.nod(0.05))
+    robot.now += 10 * MS
+    robot.core.measured(robot.stamp, robot.position * np.nan, robot.now)
+    heavy = np.array([50.0, 0, 0, 0, 0, 0])
+    robot.core.wrench(0, robot.stamp, heavy, robot.now)
+    answer = robot.order()
+    assert answer.executed.reasons & Reason.STALE_STATE
+    assert np.isfinite(answer.executed.action_rad).all()
+
+
 def test_wrench_of_the_same_stamp_is_waited_for_in_lockstep(contract, start) -> None:
     core = DriverCore(contract, ActionSpace.from_limits(contract), exact=True)
     heavy = np.array([50.0, 0, 0, 0, 0, 0])

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import sdk_stand_in
 
+pytest.importorskip("resfit_vega_driver", reason="the workspace is not built: run 'make setup'")
+
 from resfit_core.contract import Contract, load_contract
 from resfit_core.strict_yaml import ContractError
 from resfit_vega_driver.client import ClientError, Ears

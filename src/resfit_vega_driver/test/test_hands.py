@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("resfit_vega_driver", reason="the workspace is not built: run 'make setup'")
+
 from resfit_core.contract import load_contract
 from resfit_core.strict_yaml import ContractError
 from resfit_vega_driver import hands

@@ -114,7 +114,7 @@ class DriverCore:
         return self._filter.touched
 
     def measured(self, stamp_ns: int, position_rad: np.ndarray, now_ns: int) -> Answer | None:
-        """Take a joint state; return the answer to a command that waited for it, if any.
+        """Take a joint state; return the answer to a command that waited for it, or a hold.
 
         Args:
             stamp_ns: Time of measurement [ns].
@@ -130,7 +130,7 @@ class DriverCore:
                 self._answers.clear()
                 self._last_ns, self._anew, self._jumped = None, True, True
         self._measured.position(stamp_ns, position_rad, self._filter.last, now_ns)
-        return self._judge_waiting(stamp_ns, now_ns)
+        return self._judge_waiting(stamp_ns, now_ns) if self._exact else self._look(now_ns)
 
     def wrench(self, stream: int, stamp_ns: int, values: np.ndarray, now_ns: int) -> Answer | None:
         """Take force [N] and torque [Nm] of the contract's stream of this number; as `measured`.
@@ -142,7 +142,7 @@ class DriverCore:
             now_ns: Steady clock [ns].
         """
         self._measured.wrench(stream, stamp_ns, values, now_ns)
-        return self._judge_waiting(stamp_ns, now_ns)
+        return self._judge_waiting(stamp_ns, now_ns) if self._exact else self._look(now_ns)
 
     def command(
         self,
@@ -259,6 +259,22 @@ class DriverCore:
             self._measured.newest_ns, self._filter.last, Source.HOLD, Reason.WATCHDOG | reason
         )
         return Answer(executed, send=True)
+
+    def _look(self, now_ns: int) -> Answer | None:
+        """Hold as soon as a measurement calls for it (real time), before the next command."""
+        if self._accepted_ns is None or self._stopped or self._reasons:
+            return None
+        if self._measured.frozen(self._filter.last, now_ns):
+            return self._hold(Reason.FROZEN_STATE)
+        position, old = self._measured.newest(now_ns, self._clock, self._state_age_ns)
+        wrenches, missing = self._measured.newest_wrenches(now_ns, self._state_age_ns)
+        if position is None or wrenches is None or old or missing:
+            return None
+        if not np.isfinite(position).all():
+            return None  # `watch` and the next command see to that
+        if self._filter.feel(wrenches, position) & Reason.FORCE_LIMIT:
+            return self._hold(Reason.FORCE_LIMIT)
+        return None
 
     def _judge_waiting(self, stamp_ns: int, now_ns: int) -> Answer | None:
         waiting = self._waiting

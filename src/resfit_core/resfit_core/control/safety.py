@@ -159,7 +159,7 @@ class SafetyFilter:
         if not np.isfinite(measured).all():
             refused |= Reason.STALE_STATE
         elif wrenches is not None:
-            refused |= self._feel(np.asarray(wrenches, np.float64), measured)
+            refused |= self.feel(np.asarray(wrenches, np.float64), measured)
         if refused:
             self._move = np.zeros(self._shape)
             return Filtered(self._last.copy(), int(refused))
@@ -167,6 +167,37 @@ class SafetyFilter:
         out, touches = self._keep_apart(out, measured)
         self._move, self._last = out - self._last, out
         return Filtered(out.copy(), int(reasons | touches))
+
+    def feel(self, wrenches: np.ndarray, measured: np.ndarray) -> int:
+        """Return why no command may pass, by the wrists' load, with hysteresis; 0: nothing.
+
+        Where a limit is passed anew, that arm's targets in force become its measured positions.
+
+        Args:
+            wrenches: Force [N] and torque [Nm] of each of the contract's streams. Shape:
+                (streams, 6).
+            measured: Joint positions now [rad], finite. Shape: (action_dim,).
+        """
+        if self._last is None:
+            return 0
+        reasons = 0
+        for index, (stream, limit) in enumerate(self._force):
+            values = wrenches[stream] if stream < len(wrenches) else np.full(6, np.nan)
+            if values.shape != (6,) or not np.isfinite(values).all():
+                reasons |= Reason.STALE_WRENCH
+                continue
+            with np.errstate(over="ignore"):  # too large to square is over every limit
+                force, torque = np.linalg.norm(values[:3]), np.linalg.norm(values[3:])
+            if self._overloaded[index]:
+                over = force > limit.release_n or torque > limit.release_nm
+            else:
+                over = force > limit.limit_n or torque > limit.limit_nm
+                if over:
+                    given = np.where(limit.joints, measured, self._last)
+                    self._last = np.clip(given, self._lower, self._upper)
+            self._overloaded[index] = bool(over)
+            reasons |= Reason.FORCE_LIMIT if over else 0
+        return int(reasons)
 
     def _limit(
         self, target: np.ndarray, measured: np.ndarray, slow: float
@@ -214,26 +245,6 @@ class SafetyFilter:
             near = np.clip(out, measured - self._max_step, measured + self._max_step)
             out = np.clip(near, self._lower, self._upper)
         return out, int(reasons)
-
-    def _feel(self, wrenches: np.ndarray, measured: np.ndarray) -> int:
-        """Return why no command may pass, by the wrists' load, with hysteresis; 0: nothing."""
-        reasons = 0
-        for index, (stream, limit) in enumerate(self._force):
-            values = wrenches[stream] if stream < len(wrenches) else np.full(6, np.nan)
-            if values.shape != (6,) or not np.isfinite(values).all():
-                reasons |= Reason.STALE_WRENCH
-                continue
-            force, torque = np.linalg.norm(values[:3]), np.linalg.norm(values[3:])
-            if self._overloaded[index]:
-                over = force > limit.release_n or torque > limit.release_nm
-            else:
-                over = force > limit.limit_n or torque > limit.limit_nm
-                if over:
-                    given = np.where(limit.joints, measured, self._last)
-                    self._last = np.clip(given, self._lower, self._upper)
-            self._overloaded[index] = bool(over)
-            reasons |= Reason.FORCE_LIMIT if over else 0
-        return int(reasons)
 
     def _measured(self, measured_rad: np.ndarray) -> np.ndarray:
         measured = np.asarray(measured_rad, np.float64)
