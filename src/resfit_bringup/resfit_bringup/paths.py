@@ -50,7 +50,9 @@ def config_file(kind: str, name: str) -> str:
     folder = share() / "config" / kind
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        # Names without a dot: vega_1.safety.yaml and its like belong to vega_1.
+        names = sorted(p.stem for p in folder.glob("*.yaml") if "." not in p.stem)
+        known = ", ".join(names) or "none"
         raise UsageError(f"'{name}' is not in config/{kind}; known: {known}, or give a .yaml file")
     return str(path.resolve())
 
