@@ -34,9 +34,7 @@ class Graph:
         self.steps, self.commands = [], []
         probe.create_subscription(ours.Step, "step", self.steps.append, 400)
         probe.create_subscription(JointTrajectory, "policy_command", self.commands.append, 10)
-        self.node = ros.add(
-            ResidualPolicyNode, {**SITE, "base": "fixed_base:make", **parameters}
-        )
+        self.node = ros.add(ResidualPolicyNode, {**SITE, "base": "fixed_base:make", **parameters})
         assert ros.connected(
             probe, "episode_state", "policy_step", "policy_weights", "step", "policy_command"
         )
