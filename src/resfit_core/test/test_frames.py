@@ -122,11 +122,11 @@ def test_refusals():
         )
     if not available():
         pytest.skip("no C++ compiler")
-    rows = gather.aligned((4, 128), zeros=True)
+    rows = gather.reserved(4, 128)
     for out in (
         np.zeros(2 * 128 + 1, np.uint8)[1:].reshape(2, 128),  # between two lines
-        gather.aligned((2, 256))[:, :128],  # with gaps
-        gather.aligned((2, 64)),  # another size
+        gather.aligned(2, 256)[:, :128],  # with gaps
+        gather.aligned(2, 64),  # another size
     ):
         with pytest.raises(ValueError, match="use `aligned`"):
             gather.native()(rows, np.array([0, 1]), out)

@@ -41,7 +41,7 @@ class FrameRing:
             self._place[camera] = slice(end, end + math.prod(shape))
             end += math.prod(shape)
         self._size = -(-end // gather.ALIGN) * gather.ALIGN
-        self._rows = gather.aligned((capacity, self._size), zeros=True)
+        self._rows = gather.reserved(capacity, self._size)
         self._gather = gather.native() if native and self.shapes else gather.numpys
 
     @property
@@ -61,22 +61,27 @@ class FrameRing:
         with `machine.prepare` the C library hands out the same pages again, already mapped, once
         the batch before is gone.
         """
-        return gather.aligned((*shape, self._size))
+        return gather.aligned(*shape, self._size)
 
-    def read(self, index: np.ndarray, out: np.ndarray) -> dict[str, np.ndarray]:
-        """Copy rows to `out`, part of what `memory` returned; return it by camera.
+    def get(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Return copies of frames, camera to (len(index), H, W, 3)."""
+        rows = self.memory(len(index))
+        self.read(index, rows)
+        return self.by_camera(rows)
+
+    def read(self, index: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows to `out`, part of what `memory` returned.
 
         Raises:
             IndexError: a row is not there.
         """
         if not self.shapes:
-            return {}
+            return
         if len(index) and not 0 <= index.min() <= index.max() < len(self._rows):
             raise IndexError(
                 f"rows {index.min()} to {index.max()} asked for, there are {len(self._rows)}"
             )
         self._gather(self._rows, index, out)
-        return self.by_camera(out)
 
     def by_camera(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return views of rows, camera to (len(rows), H, W, 3), each image contiguous."""

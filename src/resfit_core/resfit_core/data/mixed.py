@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.replay import ReplayBuffer, ReplayError, Windows
-
-_ARRAYS = [
-    field.name
-    for field in dataclasses.fields(Windows)
-    if field.name not in ("demos", "images", "next_images")
-]
 
 
 class MixedReplay:
@@ -87,22 +79,14 @@ class MixedReplay:
             wanted = 0
         elif not len(self.online):
             wanted = batch_size
-        memory = self.demos.frames.memory(2, batch_size)
-        parts = []
+        memory = self.demos.memory(batch_size)
         if wanted:
             index = self.demos.draw(self.rng, wanted, self._per_episode)
-            parts.append(self.demos.windows(index, self.n_step, self.gamma, memory[:, :wanted]))
+            self.demos.fill(memory.part(0, wanted), index, self.n_step, self.gamma)
         if wanted < batch_size:
             index = self.online.draw(self.rng, batch_size - wanted)
-            parts.append(self.online.windows(index, self.n_step, self.gamma, memory[:, wanted:]))
-        if len(parts) == 1:
-            return dataclasses.replace(parts[0], demos=wanted)
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS
-        }
-        # Both halves of the frames lie in one piece of memory already.
-        now, then = (self.demos.frames.by_camera(rows) for rows in memory)
-        return Windows(**arrays, demos=wanted, images=now, next_images=then)
+            self.online.fill(memory.part(wanted, batch_size), index, self.n_step, self.gamma)
+        return self.demos.view(memory, wanted)
 
     def sha256(self) -> str:
         """Hash the content of both halves, 64 hex digits each, joined by a colon."""

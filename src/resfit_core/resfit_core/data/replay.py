@@ -55,6 +55,30 @@ class Windows:
     next_images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory:
+    """Where a batch is put together: both halves of a mixed batch fill their part of one piece.
+
+    Attributes:
+        rows: (2, B, columns) float32, the rows of now and then.
+        reward: (B,).
+        discount: (B,).
+        frames: (2, B, row size) uint8, from `FrameRing.memory`.
+    """
+
+    rows: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    frames: np.ndarray
+
+    def part(self, begin: int, end: int) -> Memory:
+        """Return the samples from `begin` to before `end`, in the same memory."""
+        these = slice(begin, end)
+        return Memory(
+            self.rows[:, these], self.reward[these], self.discount[these], self.frames[:, these]
+        )
+
+
 @dataclasses.dataclass
 class _Segment:
     """Rows of one stored episode; `key` is None once the episode was taken out."""
@@ -104,6 +128,7 @@ class ReplayBuffer:
         self._used = 0
         self._starts = np.zeros(0, np.int64)
         self._ends = np.zeros(0, np.int64)
+        self._befores = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         """Return the number of steps that can be sampled."""
@@ -188,7 +213,7 @@ class ReplayBuffer:
             reward=self._reward[index[:-1]],
             intervention=flags[:, 0],
             explored=flags[:, 1],
-            images=self.frames.read(index, self.frames.memory(len(index))),
+            images=self.frames.get(index),
             **meta,
         )
 
@@ -223,42 +248,53 @@ class ReplayBuffer:
         length = np.diff(self._ends, prepend=0)[which]
         return (self._starts[which] + (rng.random(size) * length).astype(np.int64)) % self.capacity
 
-    def windows(
-        self, index: np.ndarray, n_step: int, gamma: float, memory: np.ndarray | None = None
-    ) -> Windows:
-        """Cut the n-step windows that begin at these ring positions.
+    def windows(self, index: np.ndarray, n_step: int, gamma: float) -> Windows:
+        """Cut the n-step windows that begin at these ring positions."""
+        memory = self.memory(len(index))
+        self.fill(memory, index, n_step, gamma)
+        return self.view(memory)
 
-        Args:
-            index: ring positions, from `draw`.
-            n_step: longest window, steps.
-            gamma: discount per step.
-            memory: where frames now and then go, a row of `frames.memory` for each sample.
-                Shape (2, len(index), row size). None: new memory.
-        """
+    def memory(self, size: int) -> Memory:
+        """Return new memory for a batch, to be filled by `fill`."""
+        return Memory(
+            np.empty((2, size, self._rows.shape[1]), np.float32),
+            np.empty(size, np.float32),
+            np.empty(size, np.float32),
+            self.frames.memory(2, size),
+        )
+
+    def fill(self, memory: Memory, index: np.ndarray, n_step: int, gamma: float) -> None:
+        """Cut the windows that begin at these ring positions into as large a part of a batch."""
         left = self._steps_left[index]
         length = np.minimum(left, n_step)
         ahead = np.arange(n_step)
         rewards = self._reward[(index[:, None] + ahead) % self.capacity]
         powers = np.power(gamma, np.arange(n_step + 1))
-        reward = np.where(ahead < length[:, None], rewards, 0.0) @ powers[:-1]
+        memory.reward[:] = np.where(ahead < length[:, None], rewards, 0.0) @ powers[:-1]
         ends = self._terminated[index] & (length == left)
+        memory.discount[:] = np.where(ends, 0.0, powers[length])
         after = (index + length) % self.capacity
-        now, then = self._rows[index], self._rows[after]
+        for these, rows, frames in zip((index, after), memory.rows, memory.frames, strict=True):
+            self._rows.take(these, axis=0, out=rows, mode="clip")
+            self.frames.read(these, frames)
+
+    def view(self, memory: Memory, demos: int = 0) -> Windows:
+        """Return filled memory as a batch, without a copy."""
         obs, phase, base = self._columns
-        if memory is None:
-            memory = self.frames.memory(2, len(index))
+        now, then = memory.rows
         return Windows(
             observation=now[:, obs],
             base_action=now[:, base],
             chunk_phase=now[:, phase],
             action=now[:, self._action],
-            reward=reward.astype(np.float32),
-            discount=np.where(ends, 0.0, powers[length]).astype(np.float32),
+            reward=memory.reward,
+            discount=memory.discount,
             next_observation=then[:, obs],
             next_base_action=then[:, base],
             next_chunk_phase=then[:, phase],
-            images=self.frames.read(index, memory[0]),
-            next_images=self.frames.read(after, memory[1]),
+            demos=demos,
+            images=self.frames.by_camera(memory.frames[0]),
+            next_images=self.frames.by_camera(memory.frames[1]),
         )
 
     def _check(self, episode: Episode) -> None:
@@ -307,12 +343,13 @@ class ReplayBuffer:
     def _reindex(self) -> None:
         live = [segment for segment in self._segments if segment.key is not None]
         self._starts = np.array([segment.start for segment in live], np.int64)
-        self._ends = np.cumsum([segment.meta["steps"] for segment in live], dtype=np.int64)
+        steps = np.array([segment.meta["steps"] for segment in live], np.int64)
+        self._ends = np.cumsum(steps)
+        self._befores = self._ends - steps
 
     def _locate(self, step: np.ndarray) -> np.ndarray:
         """Turn the count of a step, over all episodes in order, into its ring position."""
         if not len(step):
             return np.zeros(0, np.int64)
         which = np.searchsorted(self._ends, step, side="right")
-        before = np.concatenate(([0], self._ends[:-1]))[which]
-        return (self._starts[which] + step - before) % self.capacity
+        return (self._starts[which] + step - self._befores[which]) % self.capacity
