@@ -138,8 +138,6 @@ def main() -> None:
     args = parser.parse_args()
     machine.prepare(1)
     rows, steps = args.rows, args.episode_steps
-    # One replay after the other, each way beside the floor: together they would need too much.
-    figures: dict[str, dict[str, float]] = {}
     weights: dict[str, float] = {}
     ours = {"numpy": make_ours(rows, steps, kernel=False)}
     if native.available():

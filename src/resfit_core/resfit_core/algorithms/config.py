@@ -152,7 +152,8 @@ class TrainConfig:
     torch_threads: int = setting(1, "threads of one update", least=1, most=256)
     kernels: str = setting(
         "torch",
-        "native: what lies between the critic's products as C++ compiled on first use (needs g++)",
+        "native: what lies between the critic's products, and the copying of frames out of the "
+        "replay, as C++ compiled on first use (needs g++)",
         choices=("torch", "native"),
     )
     matmul_dtype: str = setting(
