@@ -111,7 +111,7 @@ def row_of(case: Case, results: list[Try]) -> dict[str, Any]:
         "median_ms": round(statistics.median(times), 1) if times else None,
         "max_ms": round(times[-1], 1) if times else None,
         "late": sum(r.late for r in results),
-        "moved_on_stale": sum(r.moved_on_stale for r in results),
+        "moved_on_stale": sum(r.moved_on_stale or r.moved_after_hold for r in results),
         "unnamed": sum(not r.named for r in results),
         "outside": sum(r.outside for r in results),
         "not_recovered": sum(not r.recovered for r in results),

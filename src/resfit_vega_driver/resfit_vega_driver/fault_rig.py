@@ -70,6 +70,8 @@ class Try:
             reason [s]; inf: none came.
         late: `to_hold_s` is above the limit and one period.
         moved_on_stale: The robot got another target after limit and period.
+        moved_after_hold: The robot got another target after the hold was answered; whatever the
+            clock says, so that tests on a busy machine can rest on it.
         outside: Targets outside the contract's limits that reached the robot.
         recovered: Sound commands were carried out again afterwards.
     """
@@ -78,6 +80,7 @@ class Try:
     to_hold_s: float
     late: bool
     moved_on_stale: bool
+    moved_after_hold: bool
     outside: int
     recovered: bool
 
@@ -185,9 +188,11 @@ class Rig:
             sent = self.send(self.order())
             self.wait()
             new = [msg for _, msg in self.answers[before:]]
-            sound = any(m.source == ExecutedCommand.POLICY and not m.reasons for m in new)
-            well = well + 1 if sound and len(new) == 1 else 0
-            if well == _SETTLE_TICKS:
+            held = any(m.source == ExecutedCommand.HOLD for m in new)
+            sound = [m for m in new if m.source == ExecutedCommand.POLICY and not m.reasons]
+            # On a busy machine some answers come a tick later, two at once.
+            well = 0 if held else well + len(sound)
+            if well >= _SETTLE_TICKS and sound:
                 return sent
         return None
 
@@ -221,10 +226,11 @@ class Rig:
         ]
         to_hold = named[0][0] - began if named else float("inf")
         moved = case.holds and self._moved_after(began + allowed)
+        after = bool(case.holds and named and self._moved_after(named[0][0]))
         outside = self._outside()
         recovered = self.settle() is not None
         late = to_hold > allowed
-        return Try(bool(named), to_hold, late, moved, outside, recovered)
+        return Try(bool(named), to_hold, late, moved, after, outside, recovered)
 
     def _moved_after(self, deadline: float) -> bool:
         late = [target for at, _, target in self.robot.sent if at / 1e9 > deadline]
@@ -256,9 +262,11 @@ def _fault(kind: str, value: float = 0.0) -> Callable[[Rig], None]:
     return lambda rig: rig.robot.fault(kind, value=value)
 
 
-def _press_and_release(rig: Rig) -> None:
-    # Released again long before anybody looks: the latch must stay.
-    rig.robot.fault("estop", for_s=0.06)
+def _release(rig: Rig, order: Order) -> Order:
+    """Release the stop as soon as it was seen; nobody re-arms, so the latch must stay."""
+    if rig.node._core.stopped:
+        rig.robot.mend()
+    return order
 
 
 def cases(rig: Rig) -> list[Case]:
@@ -295,8 +303,8 @@ def cases(rig: Rig) -> list[Case]:
         Case("force", R.FORCE_LIMIT, "60 N at the left wrist", 0.0, start=_fault("force", 60.0)),
         Case("estop", R.ESTOP, "the robot's emergency stop is pressed", 0.0,
              start=_fault("estop")),
-        Case("estop_released", R.ESTOP, "pressed for 60 ms, nobody re-arms", 0.0,
-             start=_press_and_release),
+        Case("estop_released", R.ESTOP, "pressed and released, nobody re-arms", 0.0, _release,
+             start=_fault("estop")),
         Case("operator_estop", R.ESTOP, "an operator presses ESTOP", 0.0,
              start=lambda rig: rig.press(Press.ESTOP)),
         Case("client_refuses", R.CLIENT_ERROR, "the robot refuses targets", command,

@@ -81,6 +81,7 @@ class VegaDriverNode(LifecycleNode):
         self._presses = self.create_subscription(
             OperatorEvent, "operator_event", self._on_press, qos.reliable(100)
         )
+        self._events = self.create_publisher(OperatorEvent, "operator_event", qos.reliable(100))
         self._rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
         self._tell: list[Any] = []
         if self._client.publishes:
@@ -125,6 +126,7 @@ class VegaDriverNode(LifecycleNode):
             ("_rearm", self.destroy_service),
             ("_presses", self.destroy_subscription),
             ("_commands", self.destroy_subscription),
+            ("_events", self.destroy_publisher),
             ("_executed", self.destroy_publisher),
             ("_states", self.destroy_publisher),
         ):
@@ -158,6 +160,14 @@ class VegaDriverNode(LifecycleNode):
         words = "is pressed" if pressed else "is released; re-arm when the robot may move"
         self.get_logger().warning(f"the robot's emergency stop {words}")
         self._carry_out(self._core.estop(pressed))
+        if pressed:
+            # The episode cannot go on either: the manager aborts it and pauses the run.
+            event = OperatorEvent(
+                kind=int(Press.ESTOP),
+                source=self.get_name(),
+                reason="the robot's emergency stop is pressed",
+            )
+            self._events.publish(event)
         self._say_state()
 
     def _on_press(self, msg: OperatorEvent) -> None:

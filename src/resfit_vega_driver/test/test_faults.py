@@ -30,10 +30,29 @@ def test_fault(rig, name):
     case = next(case for case in cases(rig) if case.name == name)
     result = rig.attempt(case)
     assert result.named, f"no answer named {case.reason.name}"
-    assert not result.moved_on_stale
+    assert not result.moved_after_hold
     assert result.outside == 0
     assert result.recovered
 
 
 def test_the_matrix_is_whole(rig):
     assert tuple(case.name for case in cases(rig)) == NAMES
+
+
+def test_the_robots_stop_is_told_to_the_episode_manager(rig):
+    from resfit_core.control.press import Press
+    from resfit_interfaces.msg import OperatorEvent
+    from resfit_ros import qos
+
+    heard = []
+    probe = rig.graph.probe("manager")
+    kept = probe.create_subscription(
+        OperatorEvent, "operator_event", heard.append, qos.reliable(100)
+    )
+    assert rig.settle() is not None
+    assert rig.graph.connected(probe, "operator_event")
+    rig.robot.fault("estop", for_s=0.1)
+    assert rig.graph.spin_until(lambda: any(e.kind == Press.ESTOP for e in heard))
+    assert heard[0].source == "vega_driver"
+    probe.destroy_subscription(kept)
+    assert rig.settle() is not None
