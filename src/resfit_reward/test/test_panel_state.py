@@ -202,6 +202,14 @@ def test_estop_is_the_first_banner_and_lights_rearm(panel):
     assert (view.estop, view.banners[0].text) == ("latched", "E-stop by panel: the driver holds")
 
 
+def test_start_is_not_offered_while_the_driver_is_latched(panel):
+    panel.episode(state(Phase.PAUSED), 0.0)
+    panel.driver(Driver(ESTOPPED), 0.0)
+    assert GO not in panel.view(0.0).lit
+    panel.driver(Driver(ACTIVE), 0.0)
+    assert GO in panel.view(0.0).lit
+
+
 def test_latch_that_somebody_else_set_is_shown(panel):
     panel.driver(Driver(ESTOPPED, "e-stop"), 0.0)
     assert (panel.view(0.0).estop, "REARM" in panel.view(0.0).lit) == ("latched", True)

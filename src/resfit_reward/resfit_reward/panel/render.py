@@ -12,7 +12,7 @@ from resfit_reward.panel.view import Tile, View
 
 _CLASS = {"success": "ok", "failure": "bad", "timeout": "warn", "aborted": "calm"}
 _WORD = {"timeout": "time-out"}
-_ICON = {"bad": "⛔", "warn": "⚠", "ok": "✓", "calm": "·"}
+_ICON = {"bad": "!", "warn": "!", "ok": "✓", "calm": "·"}  # in every font
 
 
 def sections(view: View, beat: float) -> dict[str, str]:

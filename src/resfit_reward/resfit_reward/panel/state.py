@@ -190,6 +190,8 @@ class PanelState:
         return frozenset(names | ({GO} if self._may_go(phase) else set()))
 
     def _may_go(self, phase: int | None) -> bool:
+        if self.estop.wanted or self.estop.latched:
+            return False  # it would run into the hold
         if phase == Phase.READY:
             return Press.RESET_DONE.name in self._state.reason
         return phase in (Phase.IDLE, Phase.PAUSED, Phase.RESETTING)
