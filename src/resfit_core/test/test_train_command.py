@@ -1,6 +1,5 @@
 """The library's command from start to end, in this process, on a task of milliseconds."""
 
-import inspect
 import json
 
 import gym_cases
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from resfit_core.learner import Learner
+from resfit_core import tensorfile
 from resfit_core.seeds import training_seed
 from resfit_core.train import off_policy
 from resfit_core.train.__main__ import main
@@ -167,14 +166,22 @@ def test_tensorboard_reads_our_events(tmp_path):
     assert [e.step for e in events.Scalars("train/success")] == steps
 
 
-@pytest.mark.skipif(
-    "image_shapes" not in inspect.signature(Learner).parameters, reason="the learner sees vectors"
-)
-def test_images_are_learned_from(tmp_path):
-    report = run(tmp_path, "--steps", "40", env="seen", base="gym_cases:seen_base")
+SMALL_VISION = [
+    *("--set", "vision_width=8", "vision_heads=2", "vision_embedding=16"),
+    *("vision_actor_width=8", "image_shift=2"),
+]
+
+
+@pytest.mark.parametrize("algo", ["resfit", "rlpd", "ibrl"])
+def test_images_are_learned_from(tmp_path, algo):
+    more = ["--steps", "40", "--algo", algo, *SMALL_VISION]
+    report = run(tmp_path, *more, env="seen", base="gym_cases:seen_base")
     assert report["finished"]
     assert report["updates"] > 5
     assert report["base"]["n"] == 6
+    (checkpoint,) = (tmp_path / "out/checkpoints").glob("*.safetensors")
+    tensors, _ = tensorfile.unpack(checkpoint.read_bytes(), "checkpoint")
+    assert any(name.startswith("encoder/") for name in tensors)
 
 
 def test_the_verdict_alone_is_learned_from(tmp_path):

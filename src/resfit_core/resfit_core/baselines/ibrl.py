@@ -246,7 +246,7 @@ class IbrlPolicy(ResidualPolicy):
 def run(job: Job) -> Result:
     """Train, evaluate and return the totals."""
     from resfit_core.learner import Learner
-    from resfit_core.train.off_policy import image_arguments, learn
+    from resfit_core.train.off_policy import learn
 
     hashes = job.contract_sha256, job.base_sha256
     learner = Learner(
@@ -257,7 +257,7 @@ def run(job: Job) -> Result:
         *hashes,
         job.view,
         algorithm=Ibrl,
-        **image_arguments(job),
+        image_shapes=job.image_shapes,
     )
     policy = IbrlPolicy(job.config, job.scale, *hashes, job.control_rate_hz, job.view)
     return learn(job, learner, policy)

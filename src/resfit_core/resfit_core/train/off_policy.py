@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from typing import Any
 
 from resfit_core.checkpoint import has_checkpoint
 from resfit_core.control.guard import Verdict
 from resfit_core.learner import Learner
 from resfit_core.loop import LoopConfig, train
 from resfit_core.residual import ResidualPolicy
-from resfit_core.train.errors import TrainError
 from resfit_core.train.job import Job, Result
 
 SAVE_EVERY_S = 60.0
@@ -74,19 +71,3 @@ def learn(job: Job, learner: Learner, policy: ResidualPolicy) -> Result:
         utd_target=job.config.utd,
         utd_achieved=learner.utd_achieved,
     )
-
-
-def image_arguments(job: Job) -> dict[str, Any]:
-    """Return what the learner needs to know of images; nothing without cameras.
-
-    Raises:
-        TrainError: there are cameras, and this learner sees vectors only.
-    """
-    if not job.image_shapes:
-        return {}
-    if "image_shapes" not in inspect.signature(Learner).parameters:
-        raise TrainError(
-            f"observation has images {sorted(job.image_shapes)}, this release learns from "
-            "vectors only; give a flat observation"
-        )
-    return {"image_shapes": job.image_shapes}

@@ -5,13 +5,20 @@ from __future__ import annotations
 from resfit_core.learner import Learner
 from resfit_core.residual import ResidualPolicy
 from resfit_core.train.job import Job, Result
-from resfit_core.train.off_policy import image_arguments, learn
+from resfit_core.train.off_policy import learn
 
 
 def run(job: Job) -> Result:
     """Train a residual on the job's base."""
     hashes = job.contract_sha256, job.base_sha256
-    images = image_arguments(job)
-    learner = Learner(job.config, job.obs_dim, job.act_dim, job.scale, *hashes, job.view, **images)
+    learner = Learner(
+        job.config,
+        job.obs_dim,
+        job.act_dim,
+        job.scale,
+        *hashes,
+        job.view,
+        image_shapes=job.image_shapes,
+    )
     policy = ResidualPolicy(job.config, job.scale, *hashes, job.control_rate_hz, job.view)
     return learn(job, learner, policy)
