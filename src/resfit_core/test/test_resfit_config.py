@@ -94,3 +94,12 @@ def test_ou_forgets_63_percent_over_its_correlation():
     noise = ExplorationNoise("ou", np.ones(4000), 5.0)
     steps = np.array([noise.step() for _ in range(6)])
     assert np.corrcoef(steps[0], steps[5])[0, 1] == pytest.approx(np.exp(-1), abs=0.05)
+
+
+def test_pessimism_fades_as_data_comes_in():
+    config = TrainConfig(
+        actor_pessimism=2.0, actor_pessimism_half_updates=100, critic_warmup_updates=50
+    )
+    seen = [config.pessimism(updates) for updates in (0, 50, 150, 250)]
+    assert seen == [2.0, 2.0, 1.0, pytest.approx(2 / 3)]
+    assert config.replace(actor_pessimism_half_updates=0).pessimism(10_000) == 2.0

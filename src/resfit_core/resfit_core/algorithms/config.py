@@ -86,6 +86,11 @@ class TrainConfig:
         "(published: 0, the heads' mean alone)",
         least=0,
     )
+    actor_pessimism_half_updates: int = setting(
+        4000,
+        "critic updates after warm-up that halve the pessimism; 0: it stays",
+        least=0,
+    )
 
     # Residual and exploration
     residual_scale: float | Mapping[str, float] = setting(
@@ -197,6 +202,13 @@ class TrainConfig:
     def replace(self, **changes: Any) -> TrainConfig:
         """Return a copy with some settings changed."""
         return self.from_mapping({**self.to_dict(), **changes})
+
+    def pessimism(self, critic_updates: int) -> float:
+        """Return the actor's pessimism after so many critic updates, warm-up included."""
+        if not self.actor_pessimism_half_updates:
+            return self.actor_pessimism
+        learned = max(0, critic_updates - self.critic_warmup_updates)
+        return self.actor_pessimism / (1.0 + learned / self.actor_pessimism_half_updates)
 
     def guard(self) -> Guard:
         """Return what steps back to the base."""

@@ -263,9 +263,10 @@ class ResFiT:
         loss = -q.mean()
         size = torch.tanh(residual)[:, self.scale > 0].square().sum(1).mean()
         metrics = {"actor_q": -loss.detach(), "residual_size": size.detach()}
-        if self.config.actor_pessimism > 0.0:
+        pessimism = self.config.pessimism(self.critic_updates)
+        if pessimism > 0.0:
             gain, doubt = self._gain(batch, heads)
-            loss = loss + self.config.actor_pessimism * doubt
+            loss = loss + pessimism * doubt
             metrics |= {"actor_gain": gain.detach(), "actor_doubt": doubt.detach()}
         weight = self.config.actor_bc(self.actor_updates)
         if weight > 0.0 and batch.demos:
