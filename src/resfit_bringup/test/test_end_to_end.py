@@ -148,7 +148,7 @@ def test_it_finishes_and_leaves_nothing_running(run):
 
 
 def test_every_node_has_a_log_and_none_failed(run):
-    for node in JOBS["train"].nodes:
+    for node in (n for n in JOBS["train"].nodes if not n.when):  # the panel only if asked for
         text = (run.folder / "logs" / f"{node.name}.log").read_text()
         for trouble in ("Traceback", "[ERROR]", "[FATAL]", "--- start 2"):
             assert trouble not in text, f"{node.name}: {text}"
