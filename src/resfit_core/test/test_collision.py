@@ -217,9 +217,9 @@ def test_the_table_stops_a_hand_that_goes_down(contract, vega, demos) -> None:
     names = list(contract.joint_names)
     low = min(demos[0], key=lambda q: vega.heights(q)["R_hand_base"])
     down = low.copy()
-    down[names.index("R_arm_j1")] += 0.1
+    down[names.index("R_arm_j1")] += 0.25
     up = low.copy()
-    up[names.index("R_arm_j1")] -= 0.1
+    up[names.index("R_arm_j1")] -= 0.25
     hits = [vega.check(low, pose) for pose in (down, up)]
     assert sum(hit is not None and hit.with_box for hit in hits) == 1
 

@@ -134,7 +134,7 @@ def drive(safety: SafetyFilter, position: np.ndarray, step, ticks: int = 60):
     return position, seen
 
 
-def test_an_arm_driven_into_the_table_stops_above_it(contract) -> None:
+def test_an_arm_driven_into_the_table_stops_at_its_margin(contract) -> None:
     model, shoulder = contract.safety.collision, contract.joint_names.index("R_arm_j1")
     poses = read_episodes(CONFIG / "shipped/woolly_ball_pnp/demos")[0].action_rad
     low = min(poses, key=lambda q: model.heights(q)["R_hand_base"])
@@ -145,7 +145,7 @@ def test_an_arm_driven_into_the_table_stops_above_it(contract) -> None:
     end, seen = drive(safety, low, lambda q: moved(q, shoulder, down))
     assert seen & Reason.OBSTACLE
     clear = {n: h for n, h in model.heights(end).items() if n.startswith(("R_arm", "R_hand"))}
-    assert 0.0 <= min(clear.values()) < 0.02
+    assert -0.03 <= min(clear.values()) < -0.01
     # And away from there again, freely.
     back, reasons = safety.filter(moved(end, shoulder, -down), end, QUIET)
     assert not reasons & Reason.OBSTACLE
