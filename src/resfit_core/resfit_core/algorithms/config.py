@@ -87,7 +87,7 @@ class TrainConfig:
         least=0,
     )
     actor_pessimism_half_updates: int = setting(
-        4000,
+        0,
         "critic updates after warm-up that halve the pessimism; 0: it stays",
         least=0,
     )
