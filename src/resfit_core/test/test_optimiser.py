@@ -173,6 +173,6 @@ def test_without_a_compiler_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(native.shutil, "which", lambda _: None)
     native.build.cache_clear()
     with pytest.raises(native.NativeError, match="set kernels: torch"):
-        native.library()
+        native.compiled()
     assert not native.available()
     native.build.cache_clear()

@@ -91,7 +91,7 @@ class ResFiT:
         self.config = config
         self.device = machine.device(config.device)
         if config.kernels == "native":
-            native.library()  # what is missing is said now, not at the first update
+            native.compiled()  # what is missing is said now, not at the first update
         self.view = (view or RawView(obs_dim, act_dim)).to(self.device)
         self.generator = torch.Generator().manual_seed(config.seed)
         reach = np.broadcast_to(scale, act_dim).astype(np.float32)

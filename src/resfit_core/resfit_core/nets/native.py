@@ -146,13 +146,13 @@ class NativeError(RuntimeError):
 def available() -> bool:
     """Return whether the kernels can be built here; tries once per process."""
     try:
-        library()
+        compiled()
     except NativeError:
         return False
     return True
 
 
-def library() -> ctypes.CDLL:
+def compiled() -> ctypes.CDLL:
     """Return this module's kernels.
 
     Raises:
@@ -265,7 +265,7 @@ def _call(name: str, *tensors: Tensor | None, of: Tensor) -> None:
     for tensor in tensors:
         if tensor is not None and not tensor.is_contiguous():
             raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
-    function = getattr(library(), name + _NAMES[of.dtype])
+    function = getattr(compiled(), name + _NAMES[of.dtype])
     function.restype = None
     pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
     function(*(ctypes.c_long(size) for size in of.shape), *pointers)
