@@ -103,7 +103,7 @@ class Mess:
 
     def wrench(self) -> WrenchStamped:
         """Return a wrench."""
-        values = self._rng.choice([0.0, 1.0, 39.0, 41.0, *ODD], 6)
+        values = self._rng.choice([0.0, 1.0, 89.0, 91.0, *ODD], 6)
         return self.stamp(conversions.wrench_to_msg(0, values))
 
     def press(self) -> OperatorEvent:

@@ -54,9 +54,12 @@ class TwinEnv:
         return self._observer.observe(self._twin, self._sensors)[0]
 
     def step(self, action_norm: np.ndarray) -> tuple[np.ndarray, bool, bool, np.ndarray]:
-        """Filter, execute, observe."""
+        """Filter, execute, observe; wrists count, as in the driver."""
+        sensors = self._sensors
         target, _ = self._filter.filter(
-            self._space.to_rad(action_norm), self._sensors.joint_position
+            self._space.to_rad(action_norm),
+            sensors.joint_position,
+            np.stack([sensors.wrench_left, sensors.wrench_right]),
         )
         self._twin.step(target)
         self._sensors = self._twin.sensors()

@@ -19,7 +19,7 @@ from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy
 from resfit_core.contract import Contract, load_contract
 from resfit_core.control.observe import ObservationBuilder, shrink
-from resfit_core.control.safety import SafetyFilter
+from resfit_core.control.safety import Reason, SafetyFilter
 from resfit_core.data.episode import EVALUATE
 from resfit_core.intervals import wilson as wilson
 
@@ -73,11 +73,13 @@ class Residual(Protocol):
 
 
 class SeedResult(NamedTuple):
-    """How one seed went."""
+    """How one seed went; steps that the force limit held, and the largest wrist force [N]."""
 
     seed: int
     success: bool
     steps: int
+    held: int = 0
+    peak_n: float = 0.0
 
 
 class Tick(NamedTuple):
@@ -136,6 +138,7 @@ def rollout(
     base.reset(seed)
     if residual is not None:
         residual.begin_episode(seed, EVALUATE, use_residual=True)
+    held, peak_n = 0, 0.0
     for step in range(1, contract.horizon_steps + 1):
         observation, images = observer.observe(env, sensors)
         proposal = base.act(observation, images or None)
@@ -146,11 +149,12 @@ def rollout(
             action, _ = residual.act(
                 observation, action, proposal.chunk_phase, explore=False, **shown
             )
+        wrenches = np.stack([sensors.wrench_left, sensors.wrench_right])
         target, reasons = safety.filter(
-            base.action_space.to_rad(action),
-            sensors.joint_position,
-            np.stack([sensors.wrench_left, sensors.wrench_right]),
+            base.action_space.to_rad(action), sensors.joint_position, wrenches
         )
+        held += bool(reasons & Reason.FORCE_LIMIT)
+        peak_n = max(peak_n, float(np.max(np.linalg.norm(wrenches[:, :3], axis=1))))
         env.step(target)
         if on_tick is not None:
             on_tick(
@@ -164,9 +168,9 @@ def rollout(
                 )
             )
         if env.success:
-            return SeedResult(seed, True, step)
+            return SeedResult(seed, True, step, held, peak_n)
         sensors = env.sensors()
-    return SeedResult(seed, False, contract.horizon_steps)
+    return SeedResult(seed, False, contract.horizon_steps, held, peak_n)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ def test_turning_back_brakes_at_once_and_speeds_up_from_rest(safety, start) -> N
 # --- force ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("load", [pushed(1, newton=40.1), pushed(1, newton_metre=6.1)])
+@pytest.mark.parametrize("load", [pushed(1, newton=90.1), pushed(1, newton_metre=12.1)])
 def test_an_overloaded_wrist_holds_its_arm_where_it_is(safety, start, load) -> None:
     behind = start - 0.05  # every joint lags its target
     action, reasons = safety.filter(start + 0.01, behind, load)
@@ -98,14 +98,14 @@ def test_force_has_hysteresis(safety, start) -> None:
     def reasons(newton: float) -> int:
         return safety.filter(start, start, pushed(0, newton)).reasons
 
-    assert [reasons(n) for n in (39.9, 40.1, 39.0, 25.1)] == [0, *[int(Reason.FORCE_LIMIT)] * 3]
-    assert [reasons(n) for n in (24.9, 39.9, 40.1)] == [0, 0, Reason.FORCE_LIMIT]
+    assert [reasons(n) for n in (89.9, 90.1, 89.0, 45.1)] == [0, *[int(Reason.FORCE_LIMIT)] * 3]
+    assert [reasons(n) for n in (44.9, 89.9, 90.1)] == [0, 0, Reason.FORCE_LIMIT]
 
 
 def test_held_arm_does_not_follow_its_own_sinking(safety, start) -> None:
     """Held once, where it was when the limit was passed: else it would creep away under load."""
-    first, _ = safety.filter(start, start - 0.02, pushed(0, 50))
-    second, _ = safety.filter(start, start - 0.09, pushed(0, 50))
+    first, _ = safety.filter(start, start - 0.02, pushed(0, 95))
+    second, _ = safety.filter(start, start - 0.09, pushed(0, 95))
     np.testing.assert_array_equal(first, second)
 
 
@@ -225,7 +225,7 @@ def changed(tmp_path: Path):
 
 
 def test_the_file_is_not_hashed(contract, changed) -> None:
-    other = changed("limit_n: 40", "limit_n: 60")
+    other = changed("limit_n: 90", "limit_n: 60")
     assert other.sha256 == contract.sha256
     assert other.safety.force[0].limit_n == 60
 
@@ -242,8 +242,8 @@ def test_a_robot_without_the_file_has_the_contracts_limits_alone(tmp_path, start
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("release_n: 25", "release_n: 45", "release_n 45 must lie below limit_n 40"),
-        ("limit_nm: 6", "limit_nm: -6", "'limit_nm' is -6"),
+        ("release_n: 45", "release_n: 95", "release_n 95 must lie below limit_n 90"),
+        ("limit_nm: 12", "limit_nm: -6", "'limit_nm' is -6"),
         ("left_wrist:", "left_elbow:", "unknown key 'left_elbow'"),
         ("group: left_arm", "group: left_leg", "group 'left_leg'"),
         ("start_scale: 0.1", "start_scale: 1.5", "'start_scale' is 1.5"),

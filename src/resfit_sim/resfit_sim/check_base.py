@@ -51,6 +51,7 @@ def main() -> None:
         sys.exit(f"check_base: {error}")
     wall = time.perf_counter() - begin
     wins = [result.steps for result in results if result.success]
+    peaks = [result.peak_n for result in results]
     print(
         json.dumps(
             {
@@ -62,6 +63,8 @@ def main() -> None:
                 "success": len(wins) / len(results),
                 "ci95": [round(end, 4) for end in wilson(len(wins), len(results))],
                 "mean_steps_of_successes": round(float(np.mean(wins)), 1) if wins else None,
+                "force_held_steps": sum(result.held for result in results),
+                "peak_force_n": [round(float(v), 1) for v in np.percentile(peaks, (50, 95, 100))],
                 "steps_per_s": round(sum(result.steps for result in results) / wall, 1),
             }
         )

@@ -300,7 +300,7 @@ def cases(rig: Rig) -> list[Case]:
              start=_fault("nan")),
         Case("frozen_joints", R.FROZEN_STATE, "fresh stamps on joints that never change", frozen,
              start=_fault("freeze")),
-        Case("force", R.FORCE_LIMIT, "60 N at the left wrist", 0.0, start=_fault("force", 60.0)),
+        Case("force", R.FORCE_LIMIT, "150 N at the left wrist", 0.0, start=_fault("force", 150.0)),
         Case("estop", R.ESTOP, "the robot's emergency stop is pressed", 0.0,
              start=_fault("estop")),
         Case("estop_released", R.ESTOP, "pressed and released, nobody re-arms", 0.0, _release,
