@@ -16,8 +16,8 @@ from resfit_core.algorithms.resfit import ResFiT
 from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.mixed import MixedReplay
 from resfit_core.data.replay import ReplayBuffer, ReplayError
+from resfit_core.nets.encoder import ImageShapes
 from resfit_core.nets.views import View
-from resfit_core.nets.vision import ImageShapes
 from resfit_core.residual import WEIGHTS_FORMAT
 
 

@@ -76,6 +76,13 @@ def products(dtype: str, where: torch.device) -> Iterator[None]:
             backend.fp32_precision = precision
 
 
+def low_products() -> bool:
+    """Return whether `products("bfloat16")` is in force on a CPU that has such arithmetic."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a run's numbers depend on."""
     import numpy

@@ -14,9 +14,10 @@ from resfit_core.algorithms.exploration import ExplorationNoise
 from resfit_core.control.combine import combine
 from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP
 from resfit_core.nets.actor import ResidualActor
+from resfit_core.nets.encoder import Encoders, VisionSizes
 from resfit_core.nets.normaliser import Normaliser
 from resfit_core.nets.views import View
-from resfit_core.nets.vision import Encoders, ImageActor, Seen, VisionSizes
+from resfit_core.nets.vision import ImageActor, Seen
 
 _Nets = tuple[Normaliser, ResidualActor | ImageActor, Encoders | None]
 WEIGHTS_FORMAT = "resfit-weights-1"

@@ -12,16 +12,14 @@ from resfit_core.algorithms.resfit import ResFiT
 from resfit_core.data.episode import DEMO, TRAIN
 from resfit_core.data.replay import ReplayBuffer
 from resfit_core.learner import Learner
-from resfit_core.nets.vision import (
+from resfit_core.nets.encoder import (
     Encoders,
-    Seen,
-    SpatialCritic,
     VisionSizes,
-    embed,
-    embed_at_once,
     random_shift,
+    shift_at_once,
     token_count,
 )
+from resfit_core.nets.vision import Seen, SpatialCritic, embed, embed_at_once
 from resfit_core.residual import ResidualPolicy
 
 SHAPES = {"left": (20, 24, 3), "right": (16, 16, 3)}
@@ -91,6 +89,35 @@ def test_shift_is_a_crop_of_the_padded_image():
     # 25 places for each of two images, drawn 60 times: nearly all must come up.
     assert len(seen) > 35
     assert torch.equal(random_shift(image, 0, torch.Generator()), image.permute(0, 3, 1, 2))
+
+
+def test_shift_on_a_cpu_equals_that_of_a_gpu():
+    image = torch.randint(0, 256, (40, 9, 7, 3), dtype=torch.uint8)
+    for pad in (1, 3, 12):  # the last one: larger than the image
+        shifts = torch.randint(0, 2 * pad + 1, (2, 40), generator=torch.Generator().manual_seed(3))
+        made = random_shift(image, pad, torch.Generator().manual_seed(3))
+        assert torch.equal(made.permute(0, 2, 3, 1), shift_at_once(image, pad, shifts))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
+def test_encoders_in_pieces_equal_the_one_piece(dtype, tolerance):
+    """Stated tolerances, of tokens and each gradient: norm of the difference over the norm."""
+    generator = torch.Generator().manual_seed(0)
+    net = Encoders({"a": (40, 40, 3), "b": (40, 40, 3)}, SIZES, generator)
+    images = {
+        camera: torch.randint(0, 256, (70, 3, 40, 40), generator=generator, dtype=torch.uint8)
+        for camera in ("a", "b")
+    }
+    answers = []
+    for way, products in ((net, "float32"), (net.in_pieces, dtype)):
+        with machine.products(products, torch.device("cpu")):
+            tokens = way(images)
+            weight = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(1))
+            gradients = torch.autograd.grad((tokens * weight).sum(), list(net.parameters()))
+            answers.append([tokens, *gradients])
+    for exact, found in zip(*answers, strict=True):
+        assert found.dtype == torch.float32
+        assert (found - exact).norm() <= tolerance * exact.norm()
 
 
 def test_token_counts():

@@ -17,7 +17,7 @@ import numpy as np
 from resfit_core.algorithms import settings
 from resfit_core.algorithms.settings import ConfigError, setting
 from resfit_core.control.guard import Guard
-from resfit_core.nets.vision import VisionSizes
+from resfit_core.nets.encoder import VisionSizes
 
 NOISE_KINDS = ("white", "uniform", "ou", "episode", "mixed")
 

@@ -27,17 +27,11 @@ from resfit_core.nets import native
 from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.combine import combine
 from resfit_core.nets.critic import EnsembleCritic
+from resfit_core.nets.encoder import Encoders, ImageShapes, random_shift
 from resfit_core.nets.normaliser import Normaliser
 from resfit_core.nets.optimiser import FlatAdamW, flatten
 from resfit_core.nets.views import RawView, View
-from resfit_core.nets.vision import (
-    Encoders,
-    ImageActor,
-    ImageShapes,
-    Seen,
-    SpatialCritic,
-    random_shift,
-)
+from resfit_core.nets.vision import ImageActor, Seen, SpatialCritic
 
 Metrics = dict[str, Tensor]
 
@@ -171,6 +165,8 @@ class ResFiT:
             camera: random_shift(self._tensor(image), pad, self.generator)
             for camera, image in sorted(images.items())
         }
+        if self.device.type == "cpu":
+            return self.encoder.in_pieces(shifted)  # type: ignore[union-attr]
         return self.encoder(shifted)  # type: ignore[misc]
 
     def _tensor(self, value: np.ndarray) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from resfit_core import machine
 from resfit_core.nets import native
 
 _aten = torch.ops.aten
@@ -141,8 +142,7 @@ def _forward(
 def _forward_native(
     x: Tensor, layers: list[_Layer], weight3: Tensor, bias3: Tensor
 ) -> tuple[Tensor, list[_KeptNative]]:
-    low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"
-    dtype = torch.bfloat16 if low else torch.float32
+    dtype = torch.bfloat16 if machine.low_products() else torch.float32
     h = x.detach().to(dtype).expand(len(weight3), *x.shape)
     kept = []
     q = None
