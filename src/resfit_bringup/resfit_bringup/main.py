@@ -42,6 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--no-video", action="store_true", help="make no video")
     report.set_defaults(handler=_report)
+    doctor = commands.add_parser(
+        "doctor",
+        help="check robot, task, base and demos before a run, and a run while it goes or after",
+        epilog=_doctor_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    doctor.add_argument("pairs", nargs="*", metavar="name:=value", help="what is to be checked")
+    doctor.add_argument("--json", action="store_true", help="write the findings as JSON")
+    doctor.set_defaults(handler=_doctor)
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
@@ -57,6 +66,11 @@ def _jobs_help() -> str:
             lines.append(f"  {a.name}:={a.as_text()}{choices}  {a.help}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _doctor_help() -> str:
+    given = "name:=value, as for 'resfit run train': robot, task, observation, base, demos, "
+    return given + "train_config; run_dir:=runs/latest checks a run; newest:=40 of its episodes"
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -81,6 +95,12 @@ def _report(options: argparse.Namespace) -> int:
     video = not (options.as_is or options.no_video)
     reporting.report(folder, evaluate=not options.as_is, video=video)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from resfit_bringup import doctor
+
+    return doctor.run(split_pairs(options.pairs), options.json)
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.launch
 for module in ("rclpy", "torch", "mujoco", "honcho"):
     pytest.importorskip(module, reason=f"{module} is not installed ('make setup' installs it)")
 
-from resfit_bringup import paths
+from resfit_bringup import doctor, paths
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import JOBS
 from resfit_core import tensorfile
@@ -152,6 +152,13 @@ def test_every_node_has_a_log_and_none_failed(run):
         text = (run.folder / "logs" / f"{node.name}.log").read_text()
         for trouble in ("Traceback", "[ERROR]", "[FATAL]", "--- start 2"):
             assert trouble not in text, f"{node.name}: {text}"
+
+
+def test_the_doctor_reads_the_whole_run(run):
+    found = {f.check: f for f in doctor.examine({"run_dir": str(run.folder)})}
+    assert {"queue_reset_in_run", "base_passed_on", "q_sensitivity", "rewards_seen"} <= set(found)
+    for check in ("contract", "scale_zero", "queue_reset", "queue_reset_in_run", "base_passed_on"):
+        assert found[check].state == "ok", found[check].line()
 
 
 def test_the_report_has_its_keys(run):

@@ -23,6 +23,7 @@ from resfit_core.data.bag_types import BagError
 from resfit_core.data.bags import list_episodes, read_manifest
 from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.replay import ReplayError
+from resfit_core.doctor import live
 from resfit_core.learner import Learner
 from resfit_core.weights import newest_version, save_weights
 
@@ -32,6 +33,7 @@ STARTING, WAITING, TRAINING, FAILED = 0, 1, 2, 3
 STATE_WORDS = ("starting", "waiting", "training", "failed")
 _SLICE_S = 0.2
 _RATE_WINDOW_S = 5.0
+_EXAMINED_EVERY_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,7 @@ class LearnerSession:
         self._published_s = self._told_s = self._logged_s = float("-inf")
         self._saved_episodes = 0
         self._fresh = False  # something came while there was nothing to do
+        self._examined_s, self._complaint = float("-inf"), ""
         self._means: dict[str, float] = {}
         self._work: list[tuple[float, float, int]] = []  # (begin, seconds, updates) of slices
         self.newest = Status(utd_target=learner.config.utd)
@@ -154,6 +157,7 @@ class LearnerSession:
         owed = self._learner.updates_owed
         if owed:
             self._train()
+            self._examine()
         settled = self._learner.updates_owed == 0
         self._publish_if_due(settled)
         state = WAITING if settled else TRAINING
@@ -235,6 +239,16 @@ class LearnerSession:
         while self._work[0][0] < begin - _RATE_WINDOW_S:
             self._work.pop(0)
 
+    def _examine(self) -> None:
+        """Look now and then whether what is learned makes sense; it is said in the status."""
+        if self._clock() - self._examined_s < _EXAMINED_EVERY_S:
+            return
+        self._examined_s = self._clock()
+        found = live.complaints(self._learner, self._contract.joint_names)
+        if found and found != self._complaint:
+            self._outlet.warn(found)
+        self._complaint = found
+
     def _publish_if_due(self, settled: bool) -> None:
         updates = self._learner.updates
         if updates == self._published_updates or updates == 0:
@@ -266,7 +280,7 @@ class LearnerSession:
         seconds = sum(slice_s for _, slice_s, _ in self._work)
         self.newest = Status(
             state=state,
-            message=message,
+            message=message or self._complaint,
             episodes=learner.episodes,
             last_episode=learner.last_episode,
             env_steps=learner.env_steps,

@@ -16,6 +16,7 @@ _STARVED = 0.9  # share of the aimed updates per step below which it is said
 _LEARNER_WORDS = ("starting", "waits for data", "training", "failed")
 _DRIVER_WORDS = ("inactive", "active", "holds", "e-stop")
 _HOLDING, _ESTOPPED, _FAILED = 2, 3, 3
+_AT_WORK = (1, 2)  # states of the learner in which a message is a complaint
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Health:
             yield Banner(WARN, f"The robot holds: {driver.reason or 'no reason given'}")
         if learner.state == _FAILED and self._learner_s >= 0:
             yield Banner(BAD, f"The learner failed: {learner.message or 'no reason given'}")
+        elif learner.state in _AT_WORK and learner.message:
+            yield Banner(WARN, f"The learner says: {learner.message}")
         elif LEARNER not in gone and 0 <= self._learner_s < now_s - _LEARNER_SILENT_S:
             yield Banner(
                 WARN, f"The learner is silent for {now_s - self._learner_s:.0f} s; "

@@ -15,7 +15,7 @@ from resfit_core.run_log import EpisodeLine
 from resfit_reward.panel import answers
 from resfit_reward.panel.estop import EStop
 from resfit_reward.panel.health import Driver, Health, Learner
-from resfit_reward.panel.history import History
+from resfit_reward.panel.history import WINDOW, History
 from resfit_reward.panel.view import BAD, CALM, OK, WARN, Banner, Message, View
 
 GO = "GO"
@@ -223,6 +223,12 @@ class PanelState:
         yield from self._health.banners(now_s, running=running, gone=gone)
         if running and self._state.mode == Mode.TRAIN and not self._state.use_residual:
             yield Banner(WARN, f"The base acts alone: {self._state.reason}")
+        recent = self.history.curve.recent
+        if recent.trials >= WINDOW and not recent.successes:
+            yield Banner(
+                WARN, f"No reward in the last {recent.trials} episodes: is success pressed, and "
+                "can the base do this task?",
+            )  # fmt: skip
 
     def _node_tone(self, name: str, now_s: float) -> str:
         if name in self._present:
