@@ -79,7 +79,7 @@ def run_seed(job: dict[str, Any]) -> None:
     from resfit_core.base.relabel import relabel_folder
     from resfit_core.contract import load_contract
     from resfit_core.learner import Learner
-    from resfit_core.loop import LoopConfig, train
+    from resfit_core.loop import FIRST_EVAL_SEED, LoopConfig, train
     from resfit_core.nets.views import make_view
     from resfit_core.residual import ResidualPolicy
 
@@ -91,7 +91,8 @@ def run_seed(job: dict[str, Any]) -> None:
     changes = {**job["set"], "seed": job["seed"]}
     config = TrainConfig.from_yaml(job["train_config"]).replace(**changes)
     scale = resolve_scale(config.residual_scale, contract.groups())
-    view = make_view(config.critic_view, contract, base.action_space, scale)
+    last = config.observe_last_action
+    view = make_view(config.critic_view, contract, base.action_space, scale, last)
     hashes = (contract.sha256, base.base_sha256)
     learner = Learner(config, contract.obs_dim, contract.action_dim, scale, *hashes, view)
     learner.add_demos(relabel_folder(Path(job["demos"]), base, contract))
@@ -120,6 +121,7 @@ def run_seed(job: dict[str, Any]) -> None:
         eval_every=job["eval_every"],
         eval_episodes=job["eval_episodes"],
         final_episodes=job["final_episodes"],
+        eval_seed=job["eval_seed"] or FIRST_EVAL_SEED,
     )
     result = train(
         TwinEnv(contract, base.action_space), base, learner, policy, schedule, partial, say
@@ -204,6 +206,9 @@ def main() -> None:
     parse.add_argument("--eval-every", type=int, default=0)
     parse.add_argument("--eval-episodes", type=int, default=50)
     parse.add_argument("--final-episodes", type=int, default=200)
+    parse.add_argument(
+        "--eval-seed", type=int, default=0, help="first evaluation scene; 0: the reported ones"
+    )
     parse.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parse.add_argument("--base", default="", help="checkpoint; empty: the shipped one")
     parse.add_argument("--demos", default="", help="folder of bags; empty: the shipped ones")
@@ -220,6 +225,7 @@ def main() -> None:
             **{k: getattr(args, k) for k in ("name", "task", "episodes", "eval_every")},
             "eval_episodes": args.eval_episodes,
             "final_episodes": args.final_episodes,
+            "eval_seed": args.eval_seed,
             "seed": seed,
             "set": {k: yaml.safe_load(v) for k, v in (item.split("=", 1) for item in args.set)},
             "train_config": str(config),

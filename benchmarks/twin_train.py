@@ -84,7 +84,9 @@ def make_job(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "control_rate_hz": contract.control_rate_hz,
         "out": given.out,
         "resume": given.resume,
-        "view": make_view(config.critic_view, contract, base.action_space, scale),
+        "view": make_view(
+            config.critic_view, contract, base.action_space, scale, config.observe_last_action
+        ),
         **hashes,
     }
     arguments = {key: getattr(given, key) for key in ("task", "algo", "set")}

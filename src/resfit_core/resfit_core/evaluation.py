@@ -71,6 +71,9 @@ class Residual(Protocol):
     ) -> tuple[np.ndarray, bool]:
         """Return the combined action and whether noise was added; `images=` if there are any."""
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Take what the last action became after the filter. Shape (action_dim,)."""
+
 
 class SeedResult(NamedTuple):
     """How one seed went; steps that the force limit held, and the largest wrist force [N]."""
@@ -156,6 +159,8 @@ def rollout(
         held += bool(reasons & Reason.FORCE_LIMIT)
         peak_n = max(peak_n, float(np.max(np.linalg.norm(wrenches[:, :3], axis=1))))
         env.step(target)
+        if residual is not None:
+            residual.executed(base.action_space.to_norm(target))
         if on_tick is not None:
             on_tick(
                 Tick(
@@ -308,7 +313,9 @@ def _residual(job: Job, weights: Path, contract: Contract, base: BasePolicy) -> 
         contract.sha256,
         base.base_sha256,
         contract.control_rate_hz,
-        make_view(config.critic_view, contract, base.action_space, scale),
+        make_view(
+            config.critic_view, contract, base.action_space, scale, config.observe_last_action
+        ),
     )
     policy.load(weights.read_bytes())
     return policy

@@ -48,7 +48,7 @@ class Learner:
 
         Args:
             config: the settings.
-            obs_dim: length of the observation.
+            obs_dim: length of the observation, without the last action.
             act_dim: number of joints.
             scale: reach of the residual per joint, from `resolve_scale`. Shape (act_dim,).
             contract_sha256: hash that every episode and checkpoint must carry.
@@ -62,13 +62,18 @@ class Learner:
         self.obs_dim, self.act_dim = obs_dim, act_dim
         self.image_shapes = {c: tuple(s) for c, s in (image_shapes or {}).items()}
         self.contract_sha256, self.base_sha256 = contract_sha256, base_sha256
+        last = config.observe_last_action
         self.algorithm = algorithm(
-            config, obs_dim, act_dim, scale, view, image_shapes=image_shapes
+            config, obs_dim + act_dim * last, act_dim, scale, view, image_shapes=image_shapes
         )
         native = config.kernels == "native"
         self.replay = MixedReplay(
-            ReplayBuffer(obs_dim, act_dim, config.demo_capacity, image_shapes, native=native),
-            ReplayBuffer(obs_dim, act_dim, config.replay_capacity, image_shapes, native=native),
+            *(
+                ReplayBuffer(
+                    obs_dim, act_dim, rows, image_shapes, native=native, last_action=last
+                )
+                for rows in (config.demo_capacity, config.replay_capacity)
+            ),
             n_step=config.n_step,
             gamma=config.gamma,
             demo_fraction=config.demo_fraction,
@@ -214,6 +219,7 @@ class Learner:
             "obs_dim": self.obs_dim,
             "act_dim": self.act_dim,
             "critic_view": self.config.critic_view,
+            "observe_last_action": self.config.observe_last_action,
             "actor_width": self.config.actor_width,
             "layer_norm": self.config.layer_norm,
             "observation_clip": self.config.observation_clip,

@@ -84,6 +84,9 @@ class Policy(Protocol):
     ) -> tuple[np.ndarray, bool]:
         """Return the normalised action, and whether it explores; `images=` where there are any."""
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Take what was executed of the last action. Shape (act_dim,)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
@@ -163,6 +166,7 @@ def rollout(
         result = StepResult(*env.step(action))
         executed = result.executed_action
         actions.append(action if executed is None else executed)
+        policy.executed(actions[-1])
         explored.append(noisy)
         seen = _observation(result.observation)
         success, done = bool(result.success), bool(result.done)

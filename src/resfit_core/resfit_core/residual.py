@@ -66,6 +66,8 @@ class ResidualPolicy:
                 config.exploration_kind, config.exploration_std * self._scale, correlation
             ),
         }
+        self.observes_last_action = config.observe_last_action
+        self._executed = np.zeros_like(self._scale)
         self._net: _Nets | None = None
         self._mode = EVALUATE
         self._use_residual = True
@@ -111,6 +113,7 @@ class ResidualPolicy:
             use_residual: False: pass the base action on unchanged (base evaluation).
         """
         self._mode, self._use_residual = mode, use_residual
+        self._executed = np.zeros_like(self._scale)
         if mode in self._noise:
             self._noise[mode].begin(np.random.default_rng([self._seed, seed, 2]))
 
@@ -147,6 +150,21 @@ class ResidualPolicy:
         residual = self._residual(observation, base_action, chunk_phase, images or {})
         return combine(base_action, residual, self._scale, noise), noise is not None
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Take what was executed of the last action; the next one sees it if the settings say so.
+
+        Args:
+            action_norm: normalised. Shape (act_dim,).
+        """
+        # As the replay holds it: both must round alike.
+        self._executed = np.asarray(action_norm, np.float32)
+
+    def seen(self, observation: np.ndarray) -> torch.Tensor:
+        """Return the observation as the nets take it. Shape (1, obs_dim or with the last action)."""
+        parts = [np.asarray(observation, np.float32)]
+        parts += [self._executed] if self.observes_last_action else []
+        return torch.from_numpy(np.concatenate(parts)[None])
+
     @torch.inference_mode()
     def _residual(
         self,
@@ -156,7 +174,7 @@ class ResidualPolicy:
         images: Mapping[str, np.ndarray],
     ) -> np.ndarray:
         normaliser, actor, encoder = self._net
-        obs = torch.from_numpy(np.array(observation, np.float32)[None])
+        obs = self.seen(observation)
         base = torch.from_numpy(np.array(base_action, np.float32)[None])
         seen = normaliser(obs)
         if self._view is not None:
@@ -193,6 +211,11 @@ class ResidualPolicy:
                 f"weights: critic_view is {header['critic_view']!r}, this policy's is "
                 f"{self._critic_view!r}; start both with the same train settings"
             )
+        if header.get("observe_last_action", False) != self.observes_last_action:
+            raise WeightsError(
+                "weights: observe_last_action differs from this policy's; "
+                "start both with the same train settings"
+            )
         if not np.array_equal(tensors.get("scale"), self._scale):
             raise WeightsError(
                 "weights: residual_scale differs from this policy's; "
@@ -201,8 +224,9 @@ class ResidualPolicy:
 
 
 def _build(tensors: dict[str, np.ndarray], header: dict[str, Any], view: View | None) -> _Nets:
-    normaliser = Normaliser(header["obs_dim"], clip=header["observation_clip"])
-    obs_dim = view.actor_obs_dim if view is not None else header["obs_dim"]
+    added = header["act_dim"] if header.get("observe_last_action", False) else 0
+    normaliser = Normaliser(header["obs_dim"] + added, clip=header["observation_clip"])
+    obs_dim = view.actor_obs_dim if view is not None else header["obs_dim"] + added
     sizes = (obs_dim, header["act_dim"], header["actor_width"])
     shapes = header.get("image_shapes") or {}
     encoder = None

@@ -75,6 +75,9 @@ class Further:
     def begin_episode(self, seed, mode, use_residual=True):
         self.began = (seed, mode, use_residual)
 
+    def executed(self, action_norm):
+        self.last = action_norm
+
     def act(self, observation, base_action, chunk_phase, *, explore=True):
         assert not explore, "an evaluation has no noise"
         residual = np.zeros_like(base_action)

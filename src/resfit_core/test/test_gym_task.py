@@ -24,6 +24,9 @@ class Pusher:
     def begin_episode(self, seed, mode, use_residual=True):
         pass
 
+    def executed(self, action_norm):
+        pass
+
     def act(self, observation, base_action, chunk_phase, images=None):
         self.images.append(images)
         return self.action, False

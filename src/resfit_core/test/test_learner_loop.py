@@ -12,7 +12,7 @@ from resfit_core.data.episode import TRAIN, WARMUP
 from resfit_core.learner import Learner
 from resfit_core.loop import LoopConfig, evaluate, rollout, train
 from resfit_core.nets import native
-from resfit_core.residual import ResidualPolicy
+from resfit_core.residual import ResidualPolicy, WeightsError
 
 SCALE = np.full(2, 0.3, np.float32)
 
@@ -61,6 +61,22 @@ def test_learning_beats_the_base(tmp_path, settings):
     assert learner.updates_owed == 0
     budget = 200 + 2 * learner.steps_since_start
     assert result["updates"] == learner.updates == budget
+
+
+def test_acting_and_learning_see_the_same_last_action():
+    learner, policy = parts(observe_last_action=True, warmup_episodes=1, critic_warmup_updates=9)
+    seen = []
+    policy.seen = lambda observation, see=policy.seen: seen.append(see(observation)) or seen[-1]
+    config = LoopConfig(episodes=2, final_episodes=0)
+    train(toy.PegEnv(), toy.MissingBase(), learner, policy, config)
+    # Of the second episode, the first that weights act in; the first one has as many rows.
+    steps = len(seen)
+    stored = learner.replay.online.observations()[-steps:]
+    assert steps > 3 and stored[1:, 4:].any()
+    assert np.array_equal(np.concatenate(seen), stored)
+    other = parts()[1]
+    with pytest.raises(WeightsError, match="observe_last_action"):
+        other.load(learner.weights_bytes(1))
 
 
 def test_same_seed_same_run():

@@ -67,6 +67,19 @@ def test_what_was_stored_comes_back():
     np.testing.assert_array_equal(windows.next_images["left"][0], images["left"][3])
 
 
+def test_the_last_action_follows_the_observation_and_never_crosses_an_episode():
+    buffer = ReplayBuffer(OBS, ACT, 100, last_action=True)
+    first, second = episode(1, 4), episode(2, 3, True)
+    buffer.add(first)
+    buffer.add(second)
+    windows = buffer.windows(np.arange(4), 1, 0.9)
+    wanted = np.concatenate((np.zeros((1, ACT)), first.action[:-1]))
+    assert np.array_equal(windows.observation[:, OBS:], wanted.astype(np.float32))
+    assert np.array_equal(windows.next_observation[:, OBS:], first.action)
+    assert np.array_equal(buffer.windows(np.array([5]), 1, 0.9).observation[0, OBS:], [0, 0])
+    assert buffer.get(second.key).sha256 == second.sha256
+
+
 def test_oldest_episodes_make_room_and_windows_stay_whole():
     ring = buffer(12)
     for number in range(1, 8):

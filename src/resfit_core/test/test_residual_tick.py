@@ -25,6 +25,9 @@ class Policy:
     def begin_episode(self, seed, mode, use_residual=True):
         self.calls.append(f"begin {seed}")
 
+    def executed(self, action_norm):
+        self.calls.append(f"executed {action_norm}")
+
     def act(self, observation, base_action, chunk_phase):
         self.calls.append("act")
         return base_action + self.version, False
@@ -66,6 +69,23 @@ def test_a_stamp_again_gets_the_same_answer_and_never_acts_twice(made):
     assert made.tick.on_tick(tick(1)) is first
     assert made.tick.on_tick(tick(0)) is None
     assert made.policy.calls.count("act") == 1
+
+
+def test_a_tick_waits_for_what_was_executed_before_it_and_the_next_one_does_not():
+    policy = Policy()
+    made = ResidualTick(policy, print, observes_last_action=True)
+    made.on_state(state(Phase.RUNNING))
+    assert made.on_tick(tick(1)) is not None  # an episode's first
+    assert made.on_executed(1, 0.5) is None
+    assert made.on_tick(tick(2)) is not None
+    assert made.on_tick(tick(3)) is None
+    assert made.on_executed(1, 0.5) is None, "an old answer is not the one that is waited for"
+    assert made.on_executed(2, 0.6).tick.stamp_ns == 3
+    assert made.on_tick(tick(4)) is None
+    assert made.on_tick(tick(5)).tick.stamp_ns == 5, "the answer to 3 was lost"
+    assert policy.calls == ["begin 100", "act", "executed 0.5", "act", "executed 0.6", "act", "act"]
+    made.on_state(state(Phase.RUNNING, 2))
+    assert made.on_tick(tick(9, 2)) is not None
 
 
 def test_weights_wait_for_the_episode_to_end(made):

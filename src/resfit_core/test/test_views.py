@@ -77,6 +77,22 @@ def test_sizes_match_what_comes_out():
         assert view.actor_observation(raw, raw, action).shape == (4, view.actor_obs_dim)
 
 
+def test_last_action_is_seen_by_actor_and_critic():
+    c = contract()
+    for kind in ("raw", "task_space"):
+        view = make_view(kind, c, ActionSpace.from_limits(c), right_scale(c), last_action=True)
+        plain = make_view(kind, c, ActionSpace.from_limits(c), right_scale(c))
+        raw = torch.randn(4, c.obs_dim + c.action_dim)
+        other, base = raw.clone(), torch.zeros(4, c.action_dim)
+        other[:, c.obs_dim + 13] += 1  # the right arm's first joint
+        for sees, width, before in (
+            (view.critic_observation, view.critic_obs_dim, plain.critic_obs_dim),
+            (lambda z, r, v=view: v.actor_observation(z, r, base), view.actor_obs_dim, 0),
+        ):
+            assert sees(raw, raw).shape == (4, width) and width > before
+            assert ((sees(raw, raw) != sees(other, other)).sum(1) == 1).all()
+
+
 def test_two_hands_see_every_object_in_the_observation_s_order():
     c = contract(task="package_handover")
     space = ActionSpace.from_limits(c)

@@ -59,7 +59,9 @@ class LearnerNode(Node):
         config = config.replace(seed=seed)
         base = load_base(base_name, contract)
         scale = resolve_scale(config.residual_scale, contract.groups())
-        view = make_view(config.critic_view, contract, base.action_space, scale)
+        view = make_view(
+            config.critic_view, contract, base.action_space, scale, config.observe_last_action
+        )
         learner = Learner(
             config, contract.obs_dim, contract.action_dim, scale, contract.sha256,
             base.base_sha256, view,

@@ -75,9 +75,11 @@ class ResidualPolicyNode(LifecycleNode):
         scale = resolve_scale(config.residual_scale, contract.groups())
         policy = ResidualPolicy(
             config, scale, contract.sha256, base.base_sha256, contract.control_rate_hz,
-            make_view(config.critic_view, contract, self._space, scale),
+            make_view(
+                config.critic_view, contract, self._space, scale, config.observe_last_action
+            ),
         )  # fmt: skip
-        self._tick = ResidualTick(policy, self._refused)
+        self._tick = ResidualTick(policy, self._refused, config.observe_last_action)
         self._kept: StepKeeper[ours.Step] = StepKeeper()
         self._said: tuple[Proposal | None, Any, Any] = (None, None, None)
         self._load_from_disk()
@@ -96,6 +98,12 @@ class ResidualPolicyNode(LifecycleNode):
                 ours.PolicyStep, "policy_step", self._on_step, qos.reliable(10)
             ),
         ]
+        if config.observe_last_action:
+            self._subscriptions_made.append(
+                self.create_subscription(
+                    ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(10)
+                )
+            )
         self._service = self.create_service(GetSteps, "residual_policy/get_steps", self._get_steps)
 
     def _teardown(self) -> None:
@@ -119,6 +127,11 @@ class ResidualPolicyNode(LifecycleNode):
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         self._answer(self._tick.on_state(conversions.episode_state_from_msg(msg)))
+
+    def _on_executed(self, msg: ours.ExecutedCommand) -> None:
+        if self.active and len(msg.action_norm):
+            stamp_ns = conversions.stamp_from_msg(msg.header.stamp)
+            self._answer(self._tick.on_executed(stamp_ns, np.array(msg.action_norm, np.float32)))
 
     def _on_weights(self, msg: ours.PolicyWeights) -> None:
         hashes = (msg.contract_sha256, msg.base_sha256)

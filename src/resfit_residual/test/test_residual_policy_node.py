@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("resfit_interfaces.msg", reason="our messages are not built: run 'make setup'")
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
 
-from residual_common import BASE_SHA256, CONTRACT, SITE, policy_step, state
+from residual_common import BASE_SHA256, CONTRACT, SITE, executed, policy_step, state
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
@@ -61,9 +61,9 @@ def _graph(ros):
     return Graph(ros)
 
 
-def made_weights(version):
+def made_weights(version, **settings):
     """Weights of a learner whose actor's last layer is no longer zero."""
-    config = TrainConfig()
+    config = TrainConfig(**settings)
     scale = resolve_scale(config.residual_scale, CONTRACT.groups())
     learner = Learner(
         config, CONTRACT.obs_dim, CONTRACT.action_dim, scale, CONTRACT.sha256, BASE_SHA256
@@ -112,6 +112,24 @@ def test_weights_act_and_wrong_ones_are_refused(graph):
     step = graph.answer(tick, 1)
     assert step.weights_version == 4
     assert step.action_norm != tick.base_action_norm
+
+
+def test_the_last_executed_action_is_seen_and_waited_for(ros, tmp_path):
+    (tmp_path / "train.yaml").write_text("observe_last_action: true\n")
+    graph = Graph(ros, train_config=str(tmp_path / "train.yaml"))
+    told = graph.probe.create_publisher(ours.ExecutedCommand, "executed_command", 10)
+    assert ros.connected(graph.probe, "executed_command")
+    graph.send(made_weights(4, observe_last_action=True), 4)
+    assert ros.spin_until(lambda: graph.node._tick._policy.version == 4)
+    graph.states.publish(state(Phase.RUNNING, mode=Mode.EVALUATE))
+    graph.answer(policy_step(1, 0), 1)
+    graph.ticks.publish(policy_step(1, 1))
+    assert ros.spin_until(lambda: graph.node._tick._pending is not None)
+    assert len(graph.steps) == 1
+    answer = executed(1, 0)
+    told.publish(answer)
+    assert ros.spin_until(lambda: len(graph.steps) == 2)
+    assert np.array_equal(graph.node._tick._policy._executed, answer.action_norm)
 
 
 def test_the_first_tick_waits_for_required_weights(graph):

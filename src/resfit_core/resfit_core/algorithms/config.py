@@ -37,6 +37,10 @@ class TrainConfig:
         "raw: vectors as they are; task_space: the action as the commanded hand seen from objects",
         choices=("raw", "task_space"),
     )
+    observe_last_action: bool = setting(
+        False,
+        "actor and critic also see the action executed last, normalised; 0 at an episode's start",
+    )
     critic_output_init: float = setting(3e-3, "half-range of the critic's last layer", least=0)
     observation_std_floor: float = setting(
         0.01, "least standard deviation in the z-score, observation units (paper: 0.1)", above=0

@@ -148,6 +148,9 @@ class StudentPolicy:
             return np.clip(np.asarray(base_action, np.float32), -1.0, 1.0), False
         return self._chunks.act(observation).action_norm, False
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Nothing to do: only off-policy learners observe the last action."""
+
     @torch.no_grad()  # inference_mode would leave constants in a script that cannot be trained on
     def _plan(self, observation: np.ndarray, images: Any) -> np.ndarray:
         row = torch.from_numpy(np.array(observation, np.float32)[None])

@@ -152,7 +152,8 @@ class IbrlPolicy(ResidualPolicy):
         version = super().load(data, sha256)
         tensors, header = tensorfile.unpack(data, "weights")
         config, encoder = self._config, self._nets[2]
-        view = self._view or RawView(header["obs_dim"], header["act_dim"])
+        added = header["act_dim"] if self.observes_last_action else 0
+        view = self._view or RawView(header["obs_dim"] + added, header["act_dim"])
         sizes = (view.critic_obs_dim, view.critic_act_dim, config.critic_width, config.heads)
         options: dict[str, Any] = {
             "layer_norm": config.layer_norm,
@@ -225,7 +226,7 @@ class IbrlPolicy(ResidualPolicy):
         """
         normaliser, _, encoder = self._nets
         count, view = len(actions), self._critic_sees
-        raw = torch.from_numpy(np.array(observation, np.float32)[None])
+        raw = self.seen(observation)
         vector = view.critic_observation(normaliser(raw), raw).expand(count, -1)
         seen: Tensor | Seen = vector
         if encoder is not None:

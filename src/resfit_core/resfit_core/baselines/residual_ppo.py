@@ -266,6 +266,9 @@ class PpoPolicy:
             self._trace.append(raw)
         return combine(base_action, raw, self._scale), self._sampling
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Nothing to do: only off-policy learners observe the last action."""
+
     def taken(self) -> np.ndarray:
         """Return u of each step of the episode just played. Shape (T, act_dim)."""
         return np.stack(self._trace)

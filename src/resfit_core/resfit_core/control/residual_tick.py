@@ -34,6 +34,9 @@ class Residual(Protocol):
     ) -> tuple[np.ndarray, bool]:
         """Return the proposal and whether noise was added; `images=` where there are any."""
 
+    def executed(self, action_norm: np.ndarray) -> None:
+        """Take what was executed of the last proposal; only called where that is observed."""
+
 
 class Tick(Protocol):
     """What is needed of a PolicyStep; a plain record or a cheap view on the message."""
@@ -72,16 +75,26 @@ class ResidualTick:
     - New weights wait while an episode runs and are applied before the next one's first tick.
     - The first tick waits for RUNNING of its episode and for the weights that RUNNING requires.
     - A stamp that was answered gets the same answer again and never acts twice.
+    - Where the policy observes the last executed action, a tick waits until the driver has said
+      what it made of the proposal before. The next tick ends the waiting: that answer is lost.
     """
 
-    def __init__(self, policy: Residual, on_refused: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        policy: Residual,
+        on_refused: Callable[[str], None],
+        observes_last_action: bool = False,
+    ) -> None:
         """Start without weights; the base acts alone until some come.
 
         Args:
             policy: Acts.
             on_refused: Told why weights were refused; the running ones stay.
+            observes_last_action: The policy sees what was executed; `on_executed` must be called.
         """
         self._policy, self._on_refused = policy, on_refused
+        self._observes_last_action = observes_last_action
+        self._executed_ns = 0  # newest stamp whose execution the policy was told
         self._state: EpisodeState | None = None
         self._begun = 0  # number of the episode whose first tick was answered
         self._last: Proposal | None = None
@@ -111,6 +124,21 @@ class ResidualTick:
         self._apply()
         return self._take_pending()
 
+    def on_executed(self, stamp_ns: int, action_norm: np.ndarray) -> Proposal | None:
+        """Take what was executed for a stamp; return the answer to a tick that waited for it.
+
+        Args:
+            stamp_ns: Stamp of the observation that was answered.
+            action_norm: Normalised. Shape (action_dim,).
+        """
+        last = self._last
+        if not self._observes_last_action or last is None or last.tick.stamp_ns != stamp_ns:
+            return None
+        if self._executed_ns < stamp_ns and not last.tick.is_last:
+            self._executed_ns = stamp_ns
+            self._policy.executed(action_norm)
+        return self._take_pending()
+
     def on_tick(self, tick: Tick) -> Proposal | None:
         """Take a tick; return the answer, or None where it must wait or is too old."""
         last = self._last
@@ -134,6 +162,9 @@ class ResidualTick:
                 return None
             self._policy.begin_episode(state.seed, state.mode, state.use_residual)
             self._begun = tick.episode
+        elif self._must_wait(tick):
+            self._pending = tick
+            return None
         shown = {"images": tick.images} if tick.images else {}
         action, explored = self._policy.act(
             tick.observation, tick.base_action, tick.chunk_phase, **shown
@@ -141,6 +172,13 @@ class ResidualTick:
         # In warm-up and base evaluation no weights act, whatever is loaded.
         version = self._policy.version if _residual_acts(state) else 0
         return self._say(Proposal(tick, action, version, explored))
+
+    def _must_wait(self, tick: Tick) -> bool:
+        """Tell whether the driver's answer to the proposal before this tick is still to come."""
+        if not self._observes_last_action or self._last is None:
+            return False
+        waited = self._pending is not None and self._pending.stamp_ns < tick.stamp_ns
+        return self._executed_ns < self._last.tick.stamp_ns and not waited
 
     def _say(self, proposal: Proposal) -> Proposal:
         self._last, self._pending = proposal, None

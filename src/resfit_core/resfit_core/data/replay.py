@@ -30,7 +30,8 @@ class Windows:
     """A sampled batch of n-step windows, as numpy arrays. B is the batch size.
 
     Attributes:
-        observation: (B, obs_dim), contract units; likewise `next_observation`.
+        observation: (B, obs_dim), contract units, and the last action where the buffer adds it;
+            likewise `next_observation`.
         base_action: (B, act_dim), normalised; likewise `next_base_action`.
         chunk_phase: (B, 1); likewise `next_chunk_phase`.
         action: (B, act_dim), executed, normalised.
@@ -101,6 +102,7 @@ class ReplayBuffer:
         image_shapes: Mapping[str, tuple[int, int, int]] | None = None,
         *,
         native: bool = False,
+        last_action: bool = False,
     ) -> None:
         """Preallocate.
 
@@ -110,9 +112,12 @@ class ReplayBuffer:
             capacity: rows (steps plus one per episode).
             image_shapes: camera to (H, W, 3), uint8; none for state observations.
             native: frames are gathered by the compiled kernel (`gather.py`).
+            last_action: what is sampled as observation ends in the action executed last, 0 at an
+                episode's first step; episodes go in and come out without it.
         """
         self.obs_dim, self.act_dim, self.capacity = obs_dim, act_dim, capacity
-        obs, act = obs_dim, act_dim
+        self.last_action = last_action
+        obs, act = obs_dim + act_dim * last_action, act_dim
         # One matrix, so that a sample is one gather: observation | phase | base | action.
         self._rows = np.zeros((capacity, obs + 1 + 2 * act), np.float32)
         self._columns = (slice(0, obs), slice(obs, obs + 1), slice(obs + 1, obs + 1 + act))
@@ -206,7 +211,7 @@ class ReplayBuffer:
         obs, phase, base = (rows[:, columns] for columns in self._columns)
         meta = {name: value for name, value in segment.meta.items() if name != "steps"}
         return Episode(
-            observation=obs,
+            observation=obs[:, : self.obs_dim],
             base_action=base,
             chunk_phase=phase[:, 0],
             action=rows[:-1, self._action],
@@ -224,7 +229,7 @@ class ReplayBuffer:
                 yield segment.key, segment.sha256
 
     def observations(self) -> np.ndarray:
-        """Return all observations that a step starts from, shape (steps, obs_dim)."""
+        """Return all observations that a step starts from, as sampled: (steps, obs_dim or more)."""
         return self._rows[self._locate(np.arange(len(self))), self._columns[0]]
 
     def sha256(self) -> str:
@@ -318,7 +323,9 @@ class ReplayBuffer:
         index = (segment.start + np.arange(steps + 1)) % self.capacity
         rows = np.zeros((steps + 1, self._rows.shape[1]), np.float32)
         obs, phase, base = self._columns
-        rows[:, obs], rows[:, phase] = episode.observation, episode.chunk_phase[:, None]
+        rows[:, : self.obs_dim], rows[:, phase] = episode.observation, episode.chunk_phase[:, None]
+        if self.last_action:
+            rows[1:, self.obs_dim : obs.stop] = episode.action
         rows[:, base], rows[:-1, self._action] = episode.base_action, episode.action
         self._rows[index] = rows
         self._reward[index] = np.append(episode.reward, np.float32(0))

@@ -98,7 +98,13 @@ class TaskSpaceView(nn.Module):
     hands.
     """
 
-    def __init__(self, contract: Contract, space: ActionSpace, scale: np.ndarray) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        space: ActionSpace,
+        scale: np.ndarray,
+        last_action: bool = False,
+    ) -> None:
         """Prepare for one robot, task, base and residual scale.
 
         Args:
@@ -106,6 +112,8 @@ class TaskSpaceView(nn.Module):
                 observed.
             space: the base's action ranges [rad].
             scale: reach of the residual per joint. Shape (action_dim,).
+            last_action: the observation ends in the action executed last; the critic sees that of
+                the joints that the residual moves.
 
         Raises:
             ValueError: the contract has no hand or lacks one of the two fields.
@@ -132,6 +140,8 @@ class TaskSpaceView(nn.Module):
         for name, where in layout.items():
             if name not in ("joint_position", "joint_velocity", "hand_to_object"):
                 seen += range(where.start, where.stop)
+        added = contract.action_dim if last_action else 0
+        seen += [contract.obs_dim + i for i in range(added) if float(scale[i]) > 0]
 
         def constant(name: str, value: Tensor) -> None:
             self.register_buffer(name, value, persistent=False)
@@ -143,7 +153,7 @@ class TaskSpaceView(nn.Module):
         distances = self._hand.stop - self._hand.start
         self.critic_obs_dim = len(seen) + distances
         self.critic_act_dim = len(moved) + distances
-        self.actor_obs_dim = contract.obs_dim + 2 * distances
+        self.actor_obs_dim = contract.obs_dim + added + 2 * distances
 
     def anchor(self, raw: Tensor) -> Tensor:
         """Return the objects' positions [m]. Shape (batch, 3 * objects)."""
@@ -174,11 +184,26 @@ class TaskSpaceView(nn.Module):
 View = RawView | TaskSpaceView
 
 
-def make_view(kind: str, contract: Contract, space: ActionSpace, scale: np.ndarray) -> View:
-    """Build the view that `critic_view` names: `raw` or `task_space`."""
+def make_view(
+    kind: str,
+    contract: Contract,
+    space: ActionSpace,
+    scale: np.ndarray,
+    last_action: bool = False,
+) -> View:
+    """Build the view that `critic_view` names: `raw` or `task_space`.
+
+    Args:
+        kind: the setting `critic_view`.
+        contract: robot and task.
+        space: the base's action ranges [rad].
+        scale: reach of the residual per joint. Shape (action_dim,).
+        last_action: the setting `observe_last_action`.
+    """
     if kind == "task_space":
-        return TaskSpaceView(contract, space, scale)
-    return RawView(contract.obs_dim, contract.action_dim)
+        return TaskSpaceView(contract, space, scale, last_action)
+    added = contract.action_dim if last_action else 0
+    return RawView(contract.obs_dim + added, contract.action_dim)
 
 
 def _fine(distance: Tensor) -> Tensor:
