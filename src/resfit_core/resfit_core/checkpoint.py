@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "resfit-learner-1"
 _NETS = ("actor", "critic", "target_actor", "target_critic", "normaliser", "encoder")
+_NETS += ("acting_actor",)
 _OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
 _COUNTERS = ("env_steps", "episodes", "last_episode", "steps_at_start", "normaliser_fitted")
 _STATE = "learner.safetensors"

@@ -69,9 +69,7 @@ class Learner:
         native = config.kernels == "native"
         self.replay = MixedReplay(
             *(
-                ReplayBuffer(
-                    obs_dim, act_dim, rows, image_shapes, native=native, last_action=last
-                )
+                ReplayBuffer(obs_dim, act_dim, rows, image_shapes, native=native, last_action=last)
                 for rows in (config.demo_capacity, config.replay_capacity)
             ),
             n_step=config.n_step,

@@ -389,15 +389,11 @@ def _propose(base: Base, seen: Observation) -> BaseAction:
     return base.act(seen.vector, seen.images if seen.full is None else seen.full)  # type: ignore[call-arg]
 
 
-def _mean(verdicts: Sequence[bool]) -> float | None:
-    return float(np.mean(verdicts)) if len(verdicts) else None
-
-
 def _summary(verdicts: Sequence[bool], learner: Learner, back: str) -> dict[str, Any]:
     return {
         **({"stepped_back": back} if back else {}),
         "episode": learner.episodes,
         "env_step": learner.env_steps,
-        "success": _mean(verdicts),
+        "success": float(np.mean(verdicts)) if len(verdicts) else None,
         "n": len(verdicts),
     }

@@ -160,7 +160,7 @@ class ResidualPolicy:
         self._executed = np.asarray(action_norm, np.float32)
 
     def seen(self, observation: np.ndarray) -> torch.Tensor:
-        """Return the observation as the nets take it. Shape (1, obs_dim or with the last action)."""
+        """Return the observation as the nets take it, with the last action where that is seen."""
         parts = [np.asarray(observation, np.float32)]
         parts += [self._executed] if self.observes_last_action else []
         return torch.from_numpy(np.concatenate(parts)[None])

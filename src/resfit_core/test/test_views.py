@@ -85,12 +85,23 @@ def test_last_action_is_seen_by_actor_and_critic():
         raw = torch.randn(4, c.obs_dim + c.action_dim)
         other, base = raw.clone(), torch.zeros(4, c.action_dim)
         other[:, c.obs_dim + 13] += 1  # the right arm's first joint
-        for sees, width, before in (
-            (view.critic_observation, view.critic_obs_dim, plain.critic_obs_dim),
-            (lambda z, r, v=view: v.actor_observation(z, r, base), view.actor_obs_dim, 0),
+        for one, two, width, before in (
+            (
+                view.critic_observation(raw, raw),
+                view.critic_observation(other, other),
+                view.critic_obs_dim,
+                plain.critic_obs_dim,
+            ),
+            (
+                view.actor_observation(raw, raw, base),
+                view.actor_observation(other, other, base),
+                view.actor_obs_dim,
+                plain.actor_obs_dim,
+            ),
         ):
-            assert sees(raw, raw).shape == (4, width) and width > before
-            assert ((sees(raw, raw) != sees(other, other)).sum(1) == 1).all()
+            assert one.shape == (4, width)
+            assert width > before
+            assert ((one != two).sum(1) == 1).all()
 
 
 def test_two_hands_see_every_object_in_the_observation_s_order():

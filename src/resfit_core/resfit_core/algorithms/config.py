@@ -71,6 +71,13 @@ class TrainConfig:
 
     # Actor
     actor_every: int = setting(4, "critic updates per actor update", least=1)
+    actor_average: float = setting(
+        0.0,
+        "share by which a slow copy of the actor, which then acts in its place, moves per actor "
+        "update; 0: the actor acts",
+        least=0,
+        most=1,
+    )
     actor_bc_weight: float = setting(
         0.0, "weight of the pull towards demo actions (dimensionless error^2)", least=0
     )

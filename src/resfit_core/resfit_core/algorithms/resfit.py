@@ -101,9 +101,12 @@ class ResFiT:
                 net.to(self.device)
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor)
+        self.acting_actor = _frozen_copy(self.actor) if config.actor_average else None
         # One vector each: the soft update is one operation.
         self._critic_target = flatten(list(self.target_critic.parameters()))
         self._actor_target = flatten(list(self.target_actor.parameters()))
+        if self.acting_actor is not None:
+            self._acting = flatten(list(self.acting_actor.parameters()))
         # The critic's parameters come first, the encoders' after them.
         seeing = [] if self.encoder is None else self.encoder.parameters()
         self.critic_optimizer = _adamw(
@@ -246,7 +249,8 @@ class ResFiT:
 
     def published(self) -> dict[str, torch.nn.Module]:
         """Return the nets that the acting policy needs, by the prefix of their tensors."""
-        nets: dict[str, torch.nn.Module] = {"actor": self.actor, "normaliser": self.normaliser}
+        actor = self.actor if self.acting_actor is None else self.acting_actor
+        nets: dict[str, torch.nn.Module] = {"actor": actor, "normaliser": self.normaliser}
         return nets if self.encoder is None else {**nets, "encoder": self.encoder}
 
     def update_actor(self, batch: Batch) -> Metrics:
@@ -276,6 +280,9 @@ class ResFiT:
             self.actor_optimizer, self._parameters(self.actor), loss
         )
         self.actor_updates += 1
+        if self.acting_actor is not None:
+            with torch.no_grad():
+                self._acting.lerp_(self.actor_optimizer.flat.detach(), self.config.actor_average)
         return metrics
 
     def _gain(self, batch: Batch, heads: Tensor) -> tuple[Tensor, Tensor]:

@@ -229,7 +229,7 @@ class ReplayBuffer:
                 yield segment.key, segment.sha256
 
     def observations(self) -> np.ndarray:
-        """Return all observations that a step starts from, as sampled: (steps, obs_dim or more)."""
+        """Return all observations that a step starts from, as sampled. Shape (steps, columns)."""
         return self._rows[self._locate(np.arange(len(self))), self._columns[0]]
 
     def sha256(self) -> str:
