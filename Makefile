@@ -74,6 +74,9 @@ bench-methods: setup  ## baselines, ablations and the dip; resumable, docs/bench
 bench-learner: setup  ## time of a learner update, beside a plain one
 	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/learner_speed.py $(ARGS)
 
+bench-control: setup  ## late ticks and latencies of the real-time loop beside a busy learner, 15 minutes
+	@$(RUN) python benchmarks/control_loop.py $(ARGS)
+
 bench-operator: setup  ## press to state, state to page, rewards on the right step
 	@$(RUN) python benchmarks/operator_panel.py $(ARGS)
 

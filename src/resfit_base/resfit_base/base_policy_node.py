@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from resfit_base.sensors import observer, streams
+from resfit_base.sensors import TimedObserver, streams
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BaseError, observation_fields
 from resfit_core.control.observe import ObservationError, SensorJoiner
@@ -14,6 +15,7 @@ from resfit_core.control.tick import ActionError, BaseTick
 from resfit_interfaces import msg as ours
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
+from resfit_ros.loop_stats import LoopWatch
 from resfit_ros.node import REFUSED, Node, run_process
 from resfit_ros.parameters import ParameterError, declare
 
@@ -43,11 +45,15 @@ class BasePolicyNode(Node):
         self._lockstep = clock == "lockstep"
         self._max_age_ns = round(contract.max_observation_age_s * 1e9)
         period_ns = round(contract.period_s * 1e9)
+        self._observe = TimedObserver(contract, fields)
         self._tick = BaseTick(
-            base, observer(contract, fields), contract.sha256, base.base_sha256,
+            base, self._observe, contract.sha256, base.base_sha256,
             period_ns=period_ns, lockstep=self._lockstep,
             born_ns=self.get_clock().now().nanoseconds,
         )  # fmt: skip
+        stages = ("observation", "base")
+        stages = stages if self._lockstep else ("camera_to_tick", *stages)
+        self._loop = LoopWatch(self, contract.period_s, stages, clock)
         self._said: tuple[PolicyStep | None, Any] = (None, None)
         self._reported = 0
         self._steps_out = self.create_publisher(ours.PolicyStep, "policy_step", qos.reliable(10))
@@ -85,11 +91,12 @@ class BasePolicyNode(Node):
         now_ns = self.get_clock().now().nanoseconds
         joined = self._joiner.newest(now_ns, self._max_age_ns)
         if joined is None:
-            self._tick.on_drop()
+            self._drop()
         else:
             self._answer(lambda: self._tick.on_set(joined.stamp_ns, joined.items))
 
     def _answer(self, ask: Callable[[], PolicyStep | None]) -> None:
+        begin_ns, now_ns = time.monotonic_ns(), self.get_clock().now().nanoseconds
         try:
             step = ask()
         except (ObservationError, conversions.ConversionError) as error:
@@ -97,7 +104,7 @@ class BasePolicyNode(Node):
                 # The twin would send the same set for ever: say at once what is wrong with it.
                 self.fail(error, REFUSED)
             else:
-                self._tick.on_drop()
+                self._drop()
                 self.get_logger().warning(
                     f"tick dropped: {error}", throttle_duration_sec=_SAY_EVERY_S
                 )
@@ -110,6 +117,7 @@ class BasePolicyNode(Node):
             # A stamp sent again gets the very same message again.
             if step is not self._said[0]:
                 self._said = (step, conversions.policy_step_to_msg(step))
+                self._note_times(step, begin_ns, now_ns)
             self._steps_out.publish(self._said[1])
         elif self._tick.abort_reason:
             # Asked again at every set until it is heard: the manager may not be connected yet.
@@ -119,6 +127,24 @@ class BasePolicyNode(Node):
             self._events_out.publish(
                 conversions.abort(self.get_name(), self._tick.episode, self._tick.abort_reason)
             )
+
+    def _note_times(self, step: PolicyStep, begin_ns: int, now_ns: int) -> None:
+        msg, observed = self._said[1], self._observe
+        msg.camera_stamp = conversions.stamp_to_msg(observed.camera_ns)
+        msg.sent = conversions.stamp_to_msg(time.time_ns())
+        if step.is_last:
+            return  # nothing executes it
+        end_ns = time.monotonic_ns()
+        stages = (observed.spent_ns, end_ns - begin_ns - observed.spent_ns)
+        if not self._lockstep:
+            stages = (now_ns - observed.camera_ns, *stages)
+        self._loop.tick(end_ns, step.episode, stages)
+
+    def _drop(self) -> None:
+        before = self._tick.dropped
+        self._tick.on_drop()
+        if self._tick.dropped > before:  # between episodes nothing is given up
+            self._loop.drop()
 
     def _report_drops(self) -> None:
         new, self._reported = self._tick.dropped - self._reported, self._tick.dropped
@@ -131,7 +157,7 @@ class BasePolicyNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(BasePolicyNode)
+    run_process(BasePolicyNode, urgent=True)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ RUN = {"run_dir": Ref("run_dir"), "seed": Ref("seed")}
 BASE_POLICY = Node("resfit_base", "base_policy", {**TICK, "base": Ref("base")})
 RESIDUAL_POLICY = Node(
     "resfit_residual", "residual_policy",
-    {**CONTRACT, **RUN, "base": Ref("base"), "train_config": Ref("train_file")},
+    {**TICK, **RUN, "base": Ref("base"), "train_config": Ref("train_file")},
 )  # fmt: skip
 RECORDER = Node("resfit_residual", "recorder", {**CONTRACT, "run_dir": Ref("run_dir")})
 LEARNER = Node(

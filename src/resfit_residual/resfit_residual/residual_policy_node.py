@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,6 +22,7 @@ from resfit_interfaces.srv import GetSteps
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters, declare_contract
 from resfit_ros.lifecycle import LifecycleNode
+from resfit_ros.loop_stats import LoopWatch
 from resfit_ros.node import REFUSED, run_process
 from resfit_ros.parameters import ParameterError, declare
 
@@ -55,6 +57,10 @@ class ResidualPolicyNode(LifecycleNode):
         self._train_config = declare(
             self, "train_config", "", "learning settings YAML; empty: defaults"
         )
+        self._clock_kind = declare(
+            self, "clock", "lockstep", "lockstep: the twin waits for every answer; realtime: not",
+            choices=("lockstep", "realtime"),
+        )  # fmt: skip
         self._seed = declare(self, "seed", 0, "seed of the run", range=(0, None))
         self._run_dir = declare(self, "run_dir", "", "folder of the run and its weights; or empty")
 
@@ -82,6 +88,10 @@ class ResidualPolicyNode(LifecycleNode):
         self._tick = ResidualTick(policy, self._refused, config.observe_last_action)
         self._kept: StepKeeper[ours.Step] = StepKeeper()
         self._said: tuple[Proposal | None, Any, Any] = (None, None, None)
+        self._began: tuple[int, int] | None = None  # taken [ns, steady], on its way before [ns]
+        self._loop = LoopWatch(
+            self, contract.period_s, ("transport", "residual"), self._clock_kind
+        )
         self._load_from_disk()
         self._commands_out = self.create_publisher(
             JointTrajectory, "policy_command", qos.reliable(10)
@@ -113,6 +123,9 @@ class ResidualPolicyNode(LifecycleNode):
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_publisher(publisher)
+        loop = self.__dict__.pop("_loop", None)
+        if loop is not None:
+            loop.close()
         service = self.__dict__.pop("_service", None)
         if service is not None:
             self.destroy_service(service)
@@ -148,6 +161,8 @@ class ResidualPolicyNode(LifecycleNode):
     def _on_step(self, msg: ours.PolicyStep) -> None:
         if not self.active:
             return
+        sent_ns = conversions.stamp_from_msg(msg.sent)
+        self._began = (time.monotonic_ns(), time.time_ns() - sent_ns)
         if msg.base_sha256 != self._base_sha256 or msg.contract_sha256 != self._contract.sha256:
             self.fail(
                 ContractError(
@@ -172,6 +187,7 @@ class ResidualPolicyNode(LifecycleNode):
             msg,
         )
         self._answer(self._tick.on_tick(tick))
+        self._began = None  # what waits for weights or RUNNING is no tick of the loop
         if self._tick.waits_for_version:
             self.get_logger().info(
                 f"waits for weights version {self._tick.waits_for_version}",
@@ -181,7 +197,8 @@ class ResidualPolicyNode(LifecycleNode):
     def _answer(self, proposal: Proposal | None) -> None:
         if proposal is None or not self.active:
             return
-        if proposal is not self._said[0]:
+        new = proposal is not self._said[0]
+        if new:
             tick: _Tick = proposal.tick
             command = None
             if not tick.is_last:
@@ -197,6 +214,9 @@ class ResidualPolicyNode(LifecycleNode):
         # The robot waits for the command, nobody for the step.
         if command is not None:
             self._commands_out.publish(command)
+            if new and self._began is not None:
+                now_ns, (taken_ns, transport_ns) = time.monotonic_ns(), self._began
+                self._loop.tick(now_ns, step.episode, (transport_ns, now_ns - taken_ns))
         self._steps_out.publish(step)
 
     def _refused(self, reason: str) -> None:
@@ -209,7 +229,7 @@ class ResidualPolicyNode(LifecycleNode):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(ResidualPolicyNode)
+    run_process(ResidualPolicyNode, urgent=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from resfit_core.control import records
+from resfit_core.control.driver import DriverStatus
 from resfit_core.control.press import OperatorEvent
 from resfit_interfaces import msg as ours
 
@@ -228,6 +229,30 @@ def executed_from_msg(msg: ours.ExecutedCommand) -> records.ExecutedCommand:
         action_norm=np.array(msg.action_norm, np.float32),
         altered=msg.altered,
         reasons=msg.reasons,
+    )
+
+
+def driver_status_to_msg(
+    stamp_ns: int, mode: int, words: str, status: DriverStatus
+) -> ours.DriverState:
+    """Return the driver's status as a message.
+
+    Args:
+        stamp_ns: Time of sending [ns].
+        mode: INACTIVE … ESTOPPED.
+        words: The status' reasons in words.
+        status: Its other numbers.
+    """
+    return ours.DriverState(
+        header=header(stamp_ns),
+        mode=mode,
+        reasons=status.reasons,
+        reason=words,
+        commands=status.commands,
+        altered=status.altered,
+        refused=status.refused,
+        holds=status.holds,
+        command_age_s=status.command_age_s,
     )
 
 

@@ -16,8 +16,9 @@ from resfit_core.base.action_space import load_action_space
 from resfit_core.contract import ActionSpace
 from resfit_core.control.driver import Answer, DriverCore
 from resfit_core.control.press import Press
-from resfit_core.control.safety import Reason, reason_words
-from resfit_interfaces.msg import DriverState, ExecutedCommand, OperatorEvent
+from resfit_core.control.records import Source
+from resfit_core.control.safety import Reason
+from resfit_interfaces.msg import ExecutedCommand, OperatorEvent
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.lifecycle import LifecycleNode
@@ -25,6 +26,8 @@ from resfit_ros.node import run_process
 from resfit_ros.parameters import declare
 from resfit_vega_driver.client import ClientError, Ears, RobotClient
 from resfit_vega_driver.clients import NAMES, make_client
+from resfit_vega_driver.command_times import CommandTimes
+from resfit_vega_driver.state_voice import StateVoice
 
 _STATE_PERIOD_S = 0.2
 _TOUCHES = Reason.SELF_COLLISION | Reason.OBSTACLE
@@ -65,7 +68,6 @@ class VegaDriverNode(LifecycleNode):
         )
         self._core: DriverCore | None = None
         self._timers_of_mine: list[Any] = []
-        self._mode = DriverState.INACTIVE
 
     def _setup(self) -> None:
         lockstep = self._clock_kind == "lockstep"
@@ -73,7 +75,7 @@ class VegaDriverNode(LifecycleNode):
         self._executed = self.create_publisher(
             ExecutedCommand, "executed_command", qos.reliable(400)
         )
-        self._states = self.create_publisher(DriverState, "driver_state", qos.reliable(10))
+        self._voice = StateVoice(self, self._core)
         self._commands = self.create_subscription(
             JointTrajectory, "policy_command", self._on_command, qos.reliable(10)
         )
@@ -82,6 +84,7 @@ class VegaDriverNode(LifecycleNode):
             OperatorEvent, "operator_event", self._on_press, qos.reliable(100)
         )
         self._events = self.create_publisher(OperatorEvent, "operator_event", qos.reliable(100))
+        self._loop = CommandTimes(self, self._contract, self._clock_kind)
         self._rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
         self._tell: list[Any] = []
         if self._client.publishes:
@@ -122,13 +125,16 @@ class VegaDriverNode(LifecycleNode):
         self._client.close()
         for publisher in self.__dict__.pop("_tell", []):
             self.destroy_publisher(publisher)
+        for name in ("_loop", "_voice"):
+            talker = self.__dict__.pop(name, None)
+            if talker is not None:
+                talker.close()
         for name, destroy in (
             ("_rearm", self.destroy_service),
             ("_presses", self.destroy_subscription),
             ("_commands", self.destroy_subscription),
             ("_events", self.destroy_publisher),
             ("_executed", self.destroy_publisher),
-            ("_states", self.destroy_publisher),
         ):
             entity = self.__dict__.pop(name, None)
             if entity is not None:
@@ -200,11 +206,14 @@ class VegaDriverNode(LifecycleNode):
             return
         # Not one point is not one target: the core refuses its length.
         target = msg.points[0].positions if len(msg.points) == 1 else ()
-        self._carry_out(
-            self._core.command(
-                stamp_ns, msg.joint_names, np.array(target, np.float64), time.monotonic_ns()
-            )
+        taken_ns = time.monotonic_ns()
+        answer = self._core.command(
+            stamp_ns, msg.joint_names, np.array(target, np.float64), taken_ns
         )
+        judged_ns = time.monotonic_ns()
+        self._carry_out(answer)
+        if answer is not None and answer.send and answer.executed.source != Source.HOLD:
+            self._loop.sent(stamp_ns, taken_ns, judged_ns)
 
     def _watch(self) -> None:
         if self.active:
@@ -225,39 +234,15 @@ class VegaDriverNode(LifecycleNode):
         if answer.executed.reasons & _TOUCHES:
             pairs = ", ".join(" and ".join(pair) for pair in self._core.touched)
             self.get_logger().warning(f"stopped short of: {pairs}", throttle_duration_sec=2.0)
-        if self._mode_now() != self._mode:
-            self._say_state()
-
-    def _mode_now(self) -> int:
-        if not self.active:
-            return DriverState.INACTIVE
-        if self._core.stopped:
-            return DriverState.ESTOPPED
-        return DriverState.HOLDING if self._core.holding else DriverState.ACTIVE
+        self._voice.say_change(self.active)
 
     def _say_state(self) -> None:
-        status, mode = self._core.status(time.monotonic_ns()), self._mode_now()
-        words = reason_words(status.reasons)
-        if mode != self._mode and mode in (DriverState.HOLDING, DriverState.ESTOPPED):
-            self.get_logger().warning(f"holds: {words}", throttle_duration_sec=5.0)
-        self._mode = mode
-        state = DriverState(
-            mode=mode,
-            reasons=status.reasons,
-            reason=words,
-            commands=status.commands,
-            altered=status.altered,
-            refused=status.refused,
-            holds=status.holds,
-            command_age_s=status.command_age_s,
-        )
-        state.header.stamp = self.get_clock().now().to_msg()
-        self._states.publish(state)
+        self._voice.say(self.active)
 
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(VegaDriverNode)
+    run_process(VegaDriverNode, urgent=True)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def test_operators_stop_latches_over_the_topic_and_the_service_takes_it_off(benc
 
 def test_an_overloaded_wrist_holds_in_lockstep_too(bench):
     bench.tick(FIRST, bench.home)
-    heavy = np.array([50.0, 0, 0, 0, 0, 0])
+    heavy = np.array([100.0, 0, 0, 0, 0, 0])
     known = len(bench.executed)
     bench.joints.publish(
         conversions.joint_state_to_msg(FIRST + T, bench.names, bench.home, 0 * bench.home)

@@ -1,0 +1,155 @@
+"""What `control_loop.py` runs: the graph of `train` in real time, its learner always at work."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from resfit_bringup import graph, run, run_dir
+from resfit_bringup.rules import Outcome
+from resfit_bringup.supervisor import Supervisor
+from resfit_core.base.act import Act, ActConfig, fields_of
+from resfit_core.base.checkpoint import freeze
+from resfit_core.contract import ActionSpace, Contract, load_contract
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "config"
+_REACH_RAD = 0.05  # the base moves the joints so little about their start: no episode ends early
+_EPISODE_S = 10.0
+# More updates are owed than ever can be made: the learner never rests.
+_LEARNER = {
+    "utd": 1000.0,
+    "critic_warmup_updates": 100,
+    "demo_fraction": 0.0,
+    "warmup_episodes": 1,
+}
+
+
+class Bench:
+    """One graph at one control rate.
+
+    Attributes:
+        contract: Of this rate.
+    """
+
+    def __init__(self, folder: Path, rate_hz: int, observation: str) -> None:
+        """Write configuration and base policy into `folder`.
+
+        Args:
+            folder: Empty; of this run alone.
+            rate_hz: Control rate [1/s], put into copies of robot and task.
+            observation: `state` or `pixels`.
+        """
+        for file in (CONFIG / "robot").glob("vega_1*.yaml"):
+            shutil.copy(file, folder)
+        robot, task = folder / "vega_1.yaml", folder / "task.yaml"
+        shipped = yaml.safe_load((CONFIG / "task/woolly_ball_pnp.yaml").read_text())
+        shipped["horizon_steps"] = round(_EPISODE_S * rate_hz)
+        task.write_text(yaml.safe_dump(shipped))
+        text = robot.read_text()
+        robot.write_text(text.replace("control_rate_hz: 20", f"control_rate_hz: {rate_hz}"))
+        self.contract = load_contract(robot, task, observation)
+        base = folder / "base.safetensors"
+        make_base(base, self.contract)
+        name = "pixels" if observation == "pixels" else "default"
+        learning = yaml.safe_load((CONFIG / f"train/{name}.yaml").read_text())
+        train = folder / "train.yaml"
+        train.write_text(yaml.safe_dump({**learning, **_LEARNER}))
+        plan = graph.resolve(
+            "train",
+            {
+                "robot": str(robot),
+                "task": str(task),
+                "observation": observation,
+                "clock": "realtime",
+                "base": str(base),
+                "demos": str(CONFIG / "shipped/woolly_ball_pnp/demos"),
+                "train_config": str(train),
+                "episodes": "100000",
+                "evaluate_episodes": "0",
+                "wait_for_learner": "false",
+                "report": "false",
+                "keyboard": "false",
+                "run_dir": str(folder / "run"),
+            },
+        )
+        # Demonstrations of this very contract do not exist; the learner does without.
+        nodes = tuple(
+            dataclasses.replace(node, parameters={**node.parameters, "demos": ""})
+            if node.name == "learner"
+            else node
+            for node in plan.nodes
+        )
+        plan = dataclasses.replace(plan, nodes=nodes)
+        hashes = {
+            "robot": self.contract.robot,
+            "task": self.contract.task,
+            "contract_sha256": self.contract.sha256,
+            "base_sha256": "",
+        }
+        self.folder = run_dir.open_run(plan, hashes)
+        self._supervisor = Supervisor(
+            run.commands(plan, self.folder), self.folder / "logs", self, graph.FINISHER
+        )
+
+    def run(self, probe: threading.Thread) -> Outcome:
+        """Run the graph, and beside it `probe`, until the latter calls `stop`."""
+        probe.start()
+        outcome = self._supervisor.run()
+        probe.join()
+        return outcome
+
+    def stop(self) -> None:
+        """End the run; called by the probe's thread."""
+        self._supervisor.stop(Outcome(0, "measured enough"))
+
+    def learner_cpu_s(self) -> float:
+        """Return the CPU time that the learner's process has used so far [s]; 0: not found."""
+        wanted = str(self.folder).encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes()
+                if wanted in words and b"resfit_residual/learner" in words:
+                    fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            except OSError:
+                continue  # it ended meanwhile
+        return 0.0
+
+    # --- the supervisor's listener -------------------------------------------------------------
+
+    def line(self, name: str, text: str) -> None:
+        """Take one line of a node's output; they are in the run's logs."""
+
+    def event(self, name: str, text: str) -> None:
+        """Say what the supervisor did."""
+        print(f"  {name}: {text}", file=sys.stderr, flush=True)
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+
+def make_base(path: Path, contract: Contract) -> None:
+    """Write an untrained base of the shipped architecture that stays near the robot's start.
+
+    It costs what a trained one costs, and sees images where the contract has some.
+    """
+    driver = yaml.safe_load((CONFIG / "robot/vega_1.driver.yaml").read_text())
+    start = np.array(driver["fake"]["start_rad"], np.float64)
+    space = ActionSpace(start - _REACH_RAD, start + _REACH_RAD)
+    config = ActConfig(
+        fields_of(contract.layout),
+        contract.action_dim,
+        cameras=len(contract.images),
+        image_size=contract.image_size,
+    )
+    freeze(path, Act(config), space, contract, {"made_by": "benchmarks/control_loop.py"})
