@@ -7,7 +7,7 @@ PACKAGE = "resfit_vega_driver"
 setup(
     name=PACKAGE,
     version="0.1.0",
-    description="Joint-position driver of Vega: safety filter, watchdog, clients.",
+    description="Joint-position driver of Vega with safety filter and clients; ZED camera node.",
     license="Apache-2.0",
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.invalid",
@@ -19,7 +19,10 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
     ],
     entry_points={
-        "console_scripts": ["vega_driver = resfit_vega_driver.vega_driver_node:main"],
+        "console_scripts": [
+            "vega_driver = resfit_vega_driver.vega_driver_node:main",
+            "zed_camera = resfit_vega_driver.zed_camera_node:main",
+        ],
     },
     zip_safe=True,
 )

@@ -38,7 +38,8 @@ class Node:
         parameters: ROS parameters; a :class:`Ref` is replaced by the argument's value.
         required: Its death ends the run; every other node is started again.
         console: It gets the terminal's keyboard.
-        when: Name of the argument that must be true for it to start; empty: it always does.
+        when: Name of the argument that must be true (or other than `none`) for it to start; empty:
+            it always does.
     """
 
     package: str
@@ -151,6 +152,14 @@ PANEL_HOST = Argument(
     kept=False,
 )  # fmt: skip
 PANEL_PORT = Argument("panel_port", 8080, "port of the panel; 0: any", least=0, kept=False)
+CAMERA = Argument(
+    "camera", "none", "sdk, uvc or file: the node zed_camera sends the images, by that source;"
+    " none: the twin sends them, or a camera node of your own",
+    choices=("none", "sdk", "uvc", "file"),
+)  # fmt: skip
+CAMERA_FILE = Argument(
+    "camera_file", "", "video or folder of pictures for camera:=file; empty: <robot>.camera.yaml's"
+)
 PARAMS_FILE = Argument(
     "params_file", "", "ROS parameter YAML laid over the graph's; empty: none", kept=False
 )
@@ -168,7 +177,7 @@ EVALUATE_ONLY = Argument(
     "again", least=1, kept=False,
 )  # fmt: skip
 
-SITE = (ROBOT, TASK, OBSERVATION, CLOCK)
+SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE)
 ENDS = (
     RUN_DIR, KEYBOARD, MAPPING, KEYPAD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
 )  # fmt: skip
@@ -203,7 +212,11 @@ REWARD_BUTTON = Node(
      "keypad": Ref("keypad")},
     console=True,
 )  # fmt: skip
-TWIN = Node("resfit_sim", "twin", TICK, required=True)
+TWIN = Node("resfit_sim", "twin", {**TICK, "camera": Ref("camera")}, required=True)
+ZED_CAMERA = Node(
+    "resfit_vega_driver", "zed_camera",
+    {**CONTRACT, "source": Ref("camera"), "file": Ref("camera_file")}, when="camera",
+)  # fmt: skip
 
 
 def _with_panel(*nodes: Node) -> tuple[Node, ...]:
@@ -213,7 +226,7 @@ def _with_panel(*nodes: Node) -> tuple[Node, ...]:
         "run_dir": Ref("run_dir"),
         "panel_host": Ref("panel_host"),
         "panel_port": Ref("panel_port"),
-        "expected_nodes": ",".join(n.name for n in nodes),
+        "expected_nodes": Ref("expected_nodes"),
     }
     return (*nodes, Node("resfit_reward", "panel", parameters, when="panel"))
 
@@ -232,7 +245,8 @@ JOBS: dict[str, Job] = {
             (*SITE, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED,
              SYNCHRONOUS, WAIT, REPORT, VIDEO, *ENDS),
             _with_panel(
-                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
+                TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER,
+                REWARD_BUTTON,
                 _manager(
                     mode="train",
                     episodes=Ref("episodes"),
@@ -248,7 +262,8 @@ JOBS: dict[str, Job] = {
             "run base and residual of the training in run_dir on evaluation seeds, all nodes",
             (*SITE, BASE, TRAIN_CONFIG, EVALUATE_ONLY, SEED, REPORT, VIDEO, *ENDS),
             _with_panel(
-                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
+                TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
+                REWARD_BUTTON,
                 _manager(
                     mode="train",
                     episodes=0,
@@ -267,7 +282,8 @@ JOBS: dict[str, Job] = {
              TRAIN_CONFIG, Argument("episodes", 21, "demonstrations to record", least=1), SEED,
              *ENDS),
             _with_panel(
-                TWIN, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, REWARD_BUTTON,
+                TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
+                REWARD_BUTTON,
                 _manager(
                     mode="demo",
                     episodes=Ref("episodes"),
@@ -316,6 +332,13 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         "task": paths.config_file("task", values["task"]),
         "train": paths.train_config(values["train_config"], values["task"], values["observation"]),
     }
+    if values["camera"] != "none" and values["clock"] == "lockstep":
+        raise UsageError(
+            f"camera:={values['camera']} sees a real scene, which waits for nobody: give "
+            "clock:=realtime as well"
+        )
+    if values["camera_file"]:
+        values["camera_file"] = str(Path(values["camera_file"]).resolve())
     values["base"] = paths.base(values["base"], values["task"], values["observation"])
     if "demos" in values:
         values["demos"] = paths.demos(values["demos"], values["task"])
@@ -323,11 +346,10 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         values["warmup_episodes"] = paths.warmup_episodes(sources["train"])
     # Nodes read the run's own copies: one that is started again later finds what it had before.
     copies = {f"{kind}_file": str(run_file.config_copy(folder, kind)) for kind in sources}
-    nodes = tuple(
-        replace(n, parameters=_filled(n.parameters, {**values, **copies}))
-        for n in job.nodes
-        if not n.when or values[n.when]
-    )
+    wanted = [n for n in job.nodes if not n.when or values[n.when] not in (False, "none")]
+    expected = ",".join(n.name for n in wanted if n.when != "panel")
+    filled = {**values, **copies, "expected_nodes": expected}
+    nodes = tuple(replace(n, parameters=_filled(n.parameters, filled)) for n in wanted)
     if values["params_file"]:
         nodes = merge(nodes, values["params_file"])
     return Plan(name, values, nodes, sources)

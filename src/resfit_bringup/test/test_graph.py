@@ -19,6 +19,7 @@ TRAIN_NODES = {
     "episode_manager": "resfit_reward",
     "twin": "resfit_sim",
     "panel": "resfit_reward",
+    "zed_camera": "resfit_vega_driver",
 }
 
 
@@ -108,7 +109,18 @@ def test_panel_runs_where_it_is_asked_for_and_knows_the_others(share):
     plan = resolve("train", {"panel": "true", "panel_port": "9000"})
     given = parameters(plan, "panel")
     assert (given["panel_port"], given["panel_host"]) == (9000, "127.0.0.1")
-    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {"panel"}
+    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {"panel", "zed_camera"}
+
+
+def test_the_camera_node_runs_where_it_is_asked_for_and_the_twin_draws_no_more(share):
+    plan = resolve("train", {"clock": "realtime"})
+    assert "zed_camera" not in [n.name for n in plan.nodes]
+    assert parameters(plan, "twin")["camera"] == "none"
+    given = {"clock": "realtime", "camera": "file", "camera_file": "x.mp4", "panel": "true"}
+    plan = resolve("train", given)
+    camera = parameters(plan, "zed_camera")
+    assert (camera["source"], camera["file"][-6:], camera["file"][0]) == ("file", "/x.mp4", "/")
+    assert parameters(plan, "twin")["camera"] == "file"
 
 
 def test_latest_is_followed_to_the_run_itself(share):
@@ -127,6 +139,7 @@ def test_latest_is_followed_to_the_run_itself(share):
         ("train", {"base": "my.safetensors"}, ["my.safetensors", "base:="]),
         ("train", {"demos": "nowhere"}, ["nowhere", "demos:="]),
         ("train", {"train_config": "fast"}, ["'fast'", "config/train", "default"]),
+        ("train", {"camera": "sdk"}, ["camera:=sdk", "clock:=realtime"]),
         ("fly", {}, ["'fly'", "train, evaluate, record"]),
     ],
 )

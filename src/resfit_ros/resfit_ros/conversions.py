@@ -11,39 +11,16 @@ import array
 from collections.abc import Sequence
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose, PoseArray, WrenchStamped
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Header
+from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from resfit_core.control import records
 from resfit_core.control.driver import DriverStatus
 from resfit_core.control.press import OperatorEvent
 from resfit_interfaces import msg as ours
-
-_NS = 1_000_000_000
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}
-
-
-class ConversionError(ValueError):
-    """A message that does not hold what its type promises; the text names value and fix."""
-
-
-def stamp_to_msg(stamp_ns: int) -> Time:
-    """Return nanoseconds as `builtin_interfaces/Time`."""
-    sec, nanosec = divmod(int(stamp_ns), _NS)
-    return Time(sec=sec, nanosec=nanosec)
-
-
-def stamp_from_msg(stamp: Time) -> int:
-    """Return `builtin_interfaces/Time` as nanoseconds."""
-    return stamp.sec * _NS + stamp.nanosec
-
-
-def header(stamp_ns: int, frame_id: str = "") -> Header:
-    """Return a header of this stamp."""
-    return Header(stamp=stamp_to_msg(stamp_ns), frame_id=frame_id)
+from resfit_ros.images import image_from_msg, image_to_msg
+from resfit_ros.stamps import ConversionError, header, stamp_from_msg, stamp_to_msg
 
 
 def floats(values: np.ndarray) -> array.array:
@@ -137,44 +114,6 @@ def wrench_from_msg(msg: WrenchStamped) -> tuple[int, np.ndarray]:
     force, torque = msg.wrench.force, msg.wrench.torque
     values = np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
     return stamp_from_msg(msg.header.stamp), values
-
-
-def image_to_msg(stamp_ns: int, image: np.ndarray, frame_id: str = "") -> Image:
-    """Return an RGB image, uint8 of shape (height, width, 3), as `rgb8`."""
-    image = np.ascontiguousarray(image, np.uint8)
-    height, width, _ = image.shape
-    return Image(
-        header=header(stamp_ns, frame_id),
-        height=height,
-        width=width,
-        encoding="rgb8",
-        step=3 * width,
-        data=array.array("B", image.tobytes()),
-    )
-
-
-def image_from_msg(msg: Image) -> np.ndarray:
-    """Return an image as RGB, uint8 of shape (height, width, 3).
-
-    Raises:
-        ConversionError: An encoding other than rgb8, bgr8, rgba8, bgra8, or too few bytes.
-    """
-    channels = _CHANNELS.get(msg.encoding)
-    if channels is None:
-        raise ConversionError(
-            f"image encoding '{msg.encoding}' is not one of {sorted(_CHANNELS)}; "
-            "set the camera to one of them"
-        )
-    if msg.step < msg.width * channels or len(msg.data) < msg.step * msg.height:
-        raise ConversionError(
-            f"image of {msg.width} x {msg.height} {msg.encoding} has {len(msg.data)} bytes with "
-            f"rows of {msg.step}; the message is cut short"
-        )
-    raw = np.frombuffer(msg.data, np.uint8, msg.step * msg.height)
-    rows = raw.reshape(msg.height, msg.step)[:, : msg.width * channels]
-    pixels = rows.reshape(msg.height, msg.width, channels)
-    pixels = pixels[..., 2::-1] if msg.encoding.startswith("bgr") else pixels[..., :3]
-    return np.array(pixels, order="C")
 
 
 def policy_step_to_msg(record: records.PolicyStep) -> ours.PolicyStep:

@@ -50,6 +50,8 @@ class TwinNode(Node):
             "real time: sets of sensor data [1/s]",
             range=(1.0, 200.0),
         )
+        camera = declare(self, "camera", "none", "who sends the images; none: the twin")
+        self._draws = contract.images if camera == "none" else ()
         self._lockstep = clock == "lockstep"
         self._joint_names = list(contract.joint_names)
         self._set: tuple[int, list[tuple[Any, Any]]] = (-1, [])
@@ -86,7 +88,7 @@ class TwinNode(Node):
         self._poses = self.create_publisher(PoseArray, "object_poses", profile)
         self._images = {
             name: self.create_publisher(Image, self._contract.camera(name).topic, profile)
-            for name in self._contract.images
+            for name in self._draws
         }
         self._clock_out = None
         if self._lockstep:
