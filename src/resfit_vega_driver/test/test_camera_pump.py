@@ -87,7 +87,7 @@ def test_shipped_settings_load_and_choose():
     [
         ("source: sdk", "source: usb", "'usb' is not one of"),
         ("crop: middle", "crop: [1, 2]", r"'crop' is \[1, 2\]"),
-        ("serial: 0", "seriel: 0", "did you mean 'serial'"),
+        ("serial: 0", "serials: 0", "did you mean 'serial'"),
         ("resolution: SVGA", "resolution: 7", "'resolution' is 7, str is needed"),
         ("late_s: 0.05", "late_s: -1", "'late_s' is -1"),
         ("late_s: 0.05", "", "missing key 'late_s'"),
