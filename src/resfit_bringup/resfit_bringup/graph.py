@@ -172,12 +172,16 @@ EVALUATE_SEEDS = Argument(
 )  # fmt: skip
 REPORT = Argument("report", True, "write the report when the run is finished", kept=False)
 VIDEO = Argument("video", True, "put a video of base beside residual into the report", kept=False)
+RECORD = Argument(
+    "record", "numbers", "what of the sensors goes into the bags besides steps and actions: none,"
+    " numbers, or cameras (full images as well)", choices=("none", "numbers", "cameras"),
+)  # fmt: skip
 EVALUATE_ONLY = Argument(
     "evaluate_episodes", 20, "evaluation seeds, once by each policy; those that ran are not run "
     "again", least=1, kept=False,
 )  # fmt: skip
 
-SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE)
+SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD)
 ENDS = (
     RUN_DIR, KEYBOARD, MAPPING, KEYPAD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
 )  # fmt: skip
@@ -197,7 +201,9 @@ RESIDUAL_POLICY = Node(
     "resfit_residual", "residual_policy",
     {**TICK, **RUN, "base": Ref("base"), "train_config": Ref("train_file")},
 )  # fmt: skip
-RECORDER = Node("resfit_residual", "recorder", {**CONTRACT, "run_dir": Ref("run_dir")})
+RECORDER = Node(
+    "resfit_residual", "recorder", {**TICK, "run_dir": Ref("run_dir"), "record": Ref("record")}
+)
 LEARNER = Node(
     "resfit_residual", "learner",
     {**CONTRACT, **RUN, "base": Ref("base"), "demos": Ref("demos"),

@@ -18,6 +18,7 @@ from resfit_core.data.bags import episode_folder, remove_partial
 from resfit_core.data.closing import Closed, close_episode, correct, reopen
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
+from resfit_residual.sensor_recording import record_sensors
 from resfit_ros import conversions, peek, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.node import Node, run_process
@@ -49,6 +50,7 @@ class RecorderNode(Node):
         (self._run_dir / "episodes").mkdir(parents=True, exist_ok=True)
         remove_partial(self._run_dir / "episodes")
         self._assembler: EpisodeAssembler[bytes] = EpisodeAssembler(patience)
+        self._sensors = record_sensors(self, self._contract)
         self._states: list[tuple[int, bytes]] = []
         self._first_state = True
         self._closing = 0  # newest episode handed to the worker with a bag
@@ -97,6 +99,7 @@ class RecorderNode(Node):
         if state.phase == Phase.ENDED and closed:
             self._on_old_end(state, first)
             return
+        self._sensors.is_open = state.phase in (Phase.READY, Phase.RUNNING, Phase.ENDED)
         if state.phase == Phase.RESETTING:
             self._states.clear()
         if state.phase in (Phase.RUNNING, Phase.ENDED):
@@ -125,9 +128,16 @@ class RecorderNode(Node):
         if move is Move.CLOSE:
             assembled, states = self._assembler.close(), tuple(self._states)
             self._closing = assembled.state.episode if assembled.steps else 0
-            if assembled.reason:
-                self.get_logger().warning(f"episode {assembled.state.episode}: {assembled.reason}")
-            self._later(lambda: close_episode(self._run_dir, assembled, self._contract, states))
+            sensors, left_out = self._sensors.take(assembled.stamps_ns)
+            missing = f"{left_out} images did not fit into record_most_mb" if left_out else ""
+            for words in filter(None, (assembled.reason, missing)):
+                self.get_logger().warning(f"episode {assembled.state.episode}: {words}")
+            topics = self._sensors.topics
+            self._later(
+                lambda: close_episode(
+                    self._run_dir, assembled, self._contract, states, sensors, topics
+                )
+            )
         elif move is Move.ASK:
             missing = self._assembler.missing()
             self.get_logger().warning(

@@ -9,15 +9,19 @@ import pytest
 pytest.importorskip("resfit_interfaces.msg", reason="our messages are not built: run 'make setup'")
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
 
-from residual_common import CONTRACT, SITE, executed, state, step
+from rclpy.serialization import deserialize_message
+from residual_common import CONTRACT, SITE, T, executed, state, step
+from sensor_msgs.msg import JointState
 
 from resfit_core.control.records import EndedBy, Mode, Phase
 from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.episode import Episode
+from resfit_core.data.recording import read_recording
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
 from resfit_residual import recorder_node
 from resfit_residual.recorder_node import RecorderNode
+from resfit_ros import conversions as c
 from resfit_ros import qos
 
 SUCCESS = {
@@ -110,6 +114,31 @@ def test_an_episode_is_closed_announced_and_sent(graph):
     done = np.array(executed(1, 2).action_norm)
     np.testing.assert_array_equal(episode.action[2], done)
     assert not np.array_equal(done, np.array(step(1, 2).action_norm))
+
+
+def test_sensors_and_presses_go_into_the_bag(graph):
+    """They are what makes a bag playable; without them only the policies' own words were kept."""
+    joints = graph.probe.create_publisher(JointState, "joint_states", 100)
+    presses = graph.probe.create_publisher(ours.OperatorEvent, "operator_event", 100)
+    assert graph.ros.connected(graph.probe, "joint_states", "operator_event")
+    for number in range(7):  # the last one lies after the episode
+        stamp_ns = (1000 + number) * T
+        names = CONTRACT.joint_names
+        joints.publish(c.joint_state_to_msg(stamp_ns, names, np.full(29, number), np.zeros(29)))
+    presses.publish(ours.OperatorEvent(header=c.header(1005 * T), kind=2, source="oracle"))
+    assert graph.ros.spin_until(lambda: len(graph.node._sensors._kept["operator_event"]) == 1)
+    assert graph.ros.spin_until(lambda: len(graph.node._sensors._kept["joint_states"]) == 7)
+    graph.play(1, 5)
+    graph.end(1, 4)
+    graph.hear(1)
+    recording = read_recording(graph.run_dir / "episodes" / "episode_000001")
+    stamps = [stamp for stamp, _ in recording.sensors["joint_states"]]
+    assert stamps == [(1000 + number) * T for number in range(6)]
+    assert [press.kind for press in recording.presses] == [2]
+    message = deserialize_message(recording.sensor_set(3)["joint_states"], JointState)
+    assert c.stamp_from_msg(message.header.stamp) == 1003 * T and message.position[0] == 3.0
+    moved = deserialize_message(recording.sensor_set(3, 7 * T)["joint_states"], JointState)
+    assert c.stamp_from_msg(moved.header.stamp) == 7 * T and moved.position == message.position
 
 
 def test_a_late_press_cuts_and_the_next_observation_is_the_last(graph):

@@ -33,6 +33,15 @@ class ExecutedHead(NamedTuple):
     reasons: int
 
 
+def header_stamp(data: bytes) -> int:
+    """Return the stamp [ns] of any serialized message that begins with a header.
+
+    Raises:
+        ConversionError: The bytes are not little-endian CDR.
+    """
+    return _header(data)[0]
+
+
 def step_head(data: bytes) -> StepHead:
     """Return stamp [ns], episode, number and whether it is the last observation.
 

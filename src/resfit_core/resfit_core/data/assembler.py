@@ -48,6 +48,11 @@ class Assembled(Generic[_Payload]):
     reason: str
     messages: tuple[tuple[str, int, _Payload], ...]
 
+    @property
+    def stamps_ns(self) -> list[int]:
+        """Stamps of the observations kept, the last one included [ns]."""
+        return [stamp for topic, stamp, _ in self.messages if topic == STEP]
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept(Generic[_Payload]):

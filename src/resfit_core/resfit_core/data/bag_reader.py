@@ -12,6 +12,7 @@ from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
+from rosbags.typesys.store import Typestore
 
 from resfit_core.contract import Contract
 from resfit_core.control.records import Source
@@ -155,15 +156,15 @@ def read_episodes(folder: Path) -> list[RecordedEpisode]:
 def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
     file = path / manifest.bag_file
     who = f"{file}: episode {manifest.episode}"
-    _check_bytes(file, who, manifest.bag_sha256)
+    check_bytes(file, who, manifest.bag_sha256)
     steps, executed = _messages(file, who)
     complete = []
     for index, message in enumerate(steps):
         if message.step != index:
             raise BagError(f"{who}: step {index} is missing; record it again")
-        if _stamp(message) not in executed:
+        if stamp_of(message) not in executed:
             break
-        complete.append(executed[_stamp(message)])
+        complete.append(executed[stamp_of(message)])
     count = verdict.credited_step + 1 if verdict.credited_step >= 0 else manifest.steps
     if not 1 <= count <= min(len(complete), manifest.steps) or len(steps) < count + 1:
         raise BagError(
@@ -186,7 +187,7 @@ def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
             reasons=np.array([m.reasons for m in done], np.uint32),
             explored=np.array([m.explored for m in seen[:-1]], np.bool_),
             weights_version=np.array([m.weights_version for m in seen[:-1]], np.int64),
-            stamp_ns=np.array([_stamp(m) for m in seen], np.int64),
+            stamp_ns=np.array([stamp_of(m) for m in seen], np.int64),
             images=_images(seen),
             verdict=dataclasses.replace(verdict, credited_step=count - 1),
             episode=manifest.episode,
@@ -200,7 +201,17 @@ def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
         raise BagError(f"{who}: lengths differ ({error}); record it again") from error
 
 
-def _check_bytes(file: Path, who: str, sha256: str) -> None:
+def check_bytes(file: Path, who: str, sha256: str) -> None:
+    """Compare a bag with the hash in its manifest.
+
+    Args:
+        file: The MCAP.
+        who: File and episode, for the error's words.
+        sha256: 64 hex digits.
+
+    Raises:
+        BagError: It is missing, truncated or changed.
+    """
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -217,19 +228,7 @@ def _messages(file: Path, who: str) -> tuple[list[Any], dict[int, Any]]:
     """Return the steps in order and the executed commands by stamp."""
     try:
         with Reader(file) as reader:
-            types = {c.topic: c.msgtype for c in reader.connections}
-            for topic, name in TOPICS.items():
-                if types.get(topic) != name:
-                    raise BagError(
-                        f"{who}: topic '{topic}' is {types.get(topic)}, {name} is needed; this is "
-                        "no episode of ours: remove the folder"
-                    )
-            texts = {
-                (c.msgtype, c.msgdef.data)
-                for c in reader.connections
-                if c.msgdef.format == MessageDefinitionFormat.MSG
-            }
-            store = store_from_definitions(tuple(sorted(texts)))
+            store = open_store(reader, who)
             found: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
             for connection, _, data in reader.messages():
                 if connection.topic in ("step", "executed_command"):
@@ -238,7 +237,28 @@ def _messages(file: Path, who: str) -> tuple[list[Any], dict[int, Any]]:
     except (ReaderError, SerdeError, TypesysError, AssertionError) as error:
         raise BagError(f"{who}: no readable MCAP bag ({error}); remove the folder") from error
     steps = sorted({m.step: m for m in found["step"]}.items())
-    return [m for _, m in steps], {_stamp(m): m for m in found["executed_command"]}
+    return [m for _, m in steps], {stamp_of(m): m for m in found["executed_command"]}
+
+
+def open_store(reader: Reader, who: str) -> Typestore:
+    """Return the types that an open bag carries, after a look whether it is one of ours.
+
+    Raises:
+        BagError: A topic of `TOPICS` is missing or of another type.
+    """
+    types = {c.topic: c.msgtype for c in reader.connections}
+    for topic, name in TOPICS.items():
+        if types.get(topic) != name:
+            raise BagError(
+                f"{who}: topic '{topic}' is {types.get(topic)}, {name} is needed; this is "
+                "no episode of ours: remove the folder"
+            )
+    texts = {
+        (c.msgtype, c.msgdef.data)
+        for c in reader.connections
+        if c.msgdef.format == MessageDefinitionFormat.MSG
+    }
+    return store_from_definitions(tuple(sorted(texts)))
 
 
 def _images(seen: list[Any]) -> tuple[np.ndarray, ...]:
@@ -253,5 +273,6 @@ def _images(seen: list[Any]) -> tuple[np.ndarray, ...]:
     return tuple(cameras)
 
 
-def _stamp(message: Any) -> int:
+def stamp_of(message: Any) -> int:
+    """Return the stamp of a message's header [ns]."""
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rosbags.interfaces import (
@@ -87,6 +87,7 @@ def write_episode(
     manifest: Manifest,
     messages: Iterable[tuple[str, int, bytes]],
     definitions: Path | None = None,
+    more_topics: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write one episode; when this returns it is on disk under its final name.
 
@@ -96,8 +97,10 @@ def write_episode(
     Args:
         folder: The run's `episodes` folder; made if missing.
         manifest: Of the episode, without `bag_file` and `bag_sha256`.
-        messages: (topic of `TOPICS`, stamp [ns], serialized CDR bytes); any order.
+        messages: (topic, stamp [ns], serialized CDR bytes); any order, kept for equal stamps.
         definitions: Folder of the `.msg` files; None: found by `definitions_folder`.
+        more_topics: Topics besides `TOPICS` and their message types; those without a message are
+            left out.
 
     Returns:
         The manifest with the bag's name and hash.
@@ -117,7 +120,7 @@ def write_episode(
     hidden = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
     try:
         partial = hidden / final.name
-        _write_bag(partial, sorted(messages, key=lambda m: m[1]), definitions)
+        _write_bag(partial, sorted(messages, key=lambda m: m[1]), definitions, more_topics or {})
         bag = partial / f"{final.name}.mcap"
         manifest = dataclasses.replace(
             manifest, bag_file=bag.name, bag_sha256=hashlib.sha256(bag.read_bytes()).hexdigest()
@@ -182,11 +185,16 @@ def list_episodes(folder: Path) -> list[Path]:
 
 
 def _write_bag(
-    path: Path, messages: list[tuple[str, int, bytes]], definitions: Path | None
+    path: Path,
+    messages: list[tuple[str, int, bytes]],
+    definitions: Path | None,
+    more_topics: Mapping[str, str],
 ) -> None:
     if not messages:
         raise BagError(f"{path.name}: no message; leave out episodes without a complete step")
     store = type_store(definitions)
+    said = {topic for topic, _, _ in messages}
+    topics = {**TOPICS, **{t: name for t, name in more_topics.items() if t in said}}
     try:
         writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         # zstd per chunk: what rosbag2 itself calls the storage preset `zstd_fast`.
@@ -196,11 +204,11 @@ def _write_bag(
                 topic: writer.add_connection(
                     topic, name, typestore=store, offered_qos_profiles=[_qos(topic)]
                 )
-                for topic, name in TOPICS.items()
+                for topic, name in topics.items()
             }
             for topic, stamp, data in messages:
                 if topic not in channels:
-                    raise BagError(f"{path.name}: topic '{topic}' is not one of {list(TOPICS)}")
+                    raise BagError(f"{path.name}: topic '{topic}' is not one of {list(topics)}")
                 writer.write(channels[topic], stamp, data)
     except WriterError as error:
         raise BagError(f"{path.name}: cannot be written ({error})") from error
@@ -210,7 +218,7 @@ def _qos(topic: str) -> Qos:
     latched = topic == "episode_state"
     return Qos(
         QosHistory.KEEP_LAST,
-        1 if latched else 400,
+        1 if latched else 400 if topic in TOPICS else 10,
         QosReliability.RELIABLE,
         QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
         _NEVER,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from resfit_core import tensorfile
@@ -53,6 +53,8 @@ def close_episode(
     assembled: Assembled[bytes],
     contract: Contract,
     states: Iterable[tuple[int, bytes]] = (),
+    sensors: Iterable[tuple[str, int, bytes]] = (),
+    sensor_topics: Mapping[str, str] | None = None,
 ) -> Closed:
     """Write the bag and return what to announce; when this returns, nothing can be lost any more.
 
@@ -61,6 +63,8 @@ def close_episode(
         assembled: Of serialized messages.
         contract: Of the run.
         states: (stamp [ns], serialized `EpisodeState`) that go into the bag as well.
+        sensors: Likewise (topic, stamp [ns], serialized message), from `SensorLog.take`.
+        sensor_topics: Types of these topics.
 
     Raises:
         BagError: It cannot be written.
@@ -81,8 +85,13 @@ def close_episode(
         complete=not assembled.verdict_lost,
         reason=assembled.reason,
     )
-    messages = [*assembled.messages, *(("episode_state", stamp, data) for stamp, data in states)]
-    write_episode(folder, manifest, messages)
+    # Sensors first: of equal stamps, what was seen comes before what was made of it.
+    messages = [
+        *sensors,
+        *assembled.messages,
+        *(("episode_state", stamp, data) for stamp, data in states),
+    ]
+    write_episode(folder, manifest, messages, more_topics=sensor_topics)
     return _closed(episode_folder(folder, state.episode), contract, last.weights_version)
 
 
