@@ -37,7 +37,7 @@ PYTHON = VENV / "bin/python"
 STAMP = VENV / "ready.json"
 PACKAGES_STAMP = ROOT / "build/packages.json"
 LOG = ROOT / "log/setup.log"
-REQUIREMENTS = ("build", "core", "camera", "panel", "sim", "dev")
+REQUIREMENTS = ("build", "core", "camera", "formats", "panel", "sim", "dev")
 TORCH = os.environ.get("RESFIT_TORCH", "cpu")
 # PyTorch's own list of CPU builds. The general registry's build brings several GB of CUDA along.
 TORCH_CPU_WHEELS = "https://download.pytorch.org/whl/cpu/torch/"

@@ -18,6 +18,7 @@ setup(
     extras_require={
         "report": ["jinja2", "matplotlib", "tensorboard", "rich"],
         "robot": ["rosbags"],  # reading and writing recorded episodes
+        "formats": ["pyarrow", "h5py", "imageio-ffmpeg", "pillow"],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),

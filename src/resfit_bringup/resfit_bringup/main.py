@@ -54,7 +54,22 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
+    _add_formats(commands)
     return parser
+
+
+def _add_formats(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    given = "robot, task, observation: the contract, as for 'resfit run train'"
+    words = {
+        "import": "make episodes of ours from a LeRobotDataset v3 or a robomimic HDF5 file",
+        "export": "make a LeRobotDataset v3 from a run, its episodes, or a set of demos",
+    }
+    for name, text in words.items():
+        command = commands.add_parser(name, help=text, epilog=given)
+        command.add_argument("source", type=Path, help="what is read")
+        command.add_argument("out", type=Path, help="new folder")
+        command.add_argument("pairs", nargs="*", metavar="name:=value")
+        command.set_defaults(handler=_formats, direction=name)
 
 
 def _jobs_help() -> str:
@@ -101,6 +116,14 @@ def _doctor(options: argparse.Namespace) -> int:
     from resfit_bringup import doctor
 
     return doctor.run(split_pairs(options.pairs), options.json)
+
+
+def _formats(options: argparse.Namespace) -> int:
+    from resfit_bringup import formats
+
+    way = formats.import_episodes if options.direction == "import" else formats.export_episodes
+    print(way(options.source, options.out, split_pairs(options.pairs)))
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:
