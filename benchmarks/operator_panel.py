@@ -96,17 +96,21 @@ class Robot:
         return response
 
     def on_state(self, state: Any) -> None:
-        """Note when an episode has ended, and close it."""
+        """Note when an episode has ended."""
         self.state = state
         if state.phase == state.ENDED:
             self.heard_s = time.time()
             self.done.set()
-            self.recorded.publish(
-                self.msg.EpisodeRecorded(
-                    run_id=state.run_id, episode=state.episode, steps=state.credited_step + 1,
-                    uri="none", complete=True,
-                )
-            )  # fmt: skip
+
+    def close(self) -> None:
+        """Close the episode that ended."""
+        state = self.state
+        self.recorded.publish(
+            self.msg.EpisodeRecorded(
+                run_id=state.run_id, episode=state.episode, steps=state.credited_step + 1,
+                uri="none", complete=True,
+            )
+        )  # fmt: skip
 
     def step(self) -> None:
         """Answer one tick while an episode runs."""
@@ -241,6 +245,7 @@ def press_all(robot: Robot, url: str, presses: int, browsers: int) -> dict[str, 
             shown_s = page.shown_at("ENDED", pressed_s) if page else None
             if shown_s is not None:
                 to_page.append(1e3 * (shown_s - pressed_s))
+            robot.close()
     finally:
         if page is not None:
             page.close()

@@ -138,7 +138,7 @@ class Desk:
 
 
 def main() -> None:
-    server_module.TOO_LATE_S = 5.0  # the tests' pages wait longer as well
+    server_module.TOO_LATE_S = 7.0  # the tests' pages wait longer as well
     desk = Desk()
     server = PanelServer(desk, *(sys.argv[2:3] or ["127.0.0.1"]), int(sys.argv[1]))
     print(f"url {server.start()}", flush=True)

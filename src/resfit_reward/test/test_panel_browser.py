@@ -121,13 +121,15 @@ def says(page, text):
 
 def test_every_button_is_heard_and_asks_no_other_host(desk, visit):
     page = visit(desk.url)
-    for name, heard in (
-        ("PAUSE", "PAUSE"), ("PAUSE", "RESUME"), ("SUCCESS", "SUCCESS"), ("UNDO", "UNDO"),
-        ("GO", "RESET_DONE"), ("FAILURE", "FAILURE"), ("GO", "RESET_DONE"), ("ABORT", "ABORT"),
+    for name, heard, phase in (
+        ("PAUSE", "PAUSE", "PAUSED"), ("PAUSE", "RESUME", "RUNNING"),
+        ("SUCCESS", "SUCCESS", "ENDED"), ("UNDO", "UNDO", "ENDED"),
+        ("GO", "RESET_DONE", "RUNNING"), ("FAILURE", "FAILURE", "ENDED"),
+        ("GO", "RESET_DONE", "RUNNING"), ("ABORT", "ABORT", "ENDED"),
     ):  # fmt: skip
         button(page, name).click()
         assert desk.next() == heard
-        page.wait_for_timeout(400)  # let the page hear what became of it
+        expect(page.locator(".phase")).to_have_text(phase, timeout=WAIT_MS)
     assert [u for u in page.asked if desk.url not in u] == []
 
 

@@ -21,6 +21,7 @@ from resfit_sim.motion import RATE_HZ
 from resfit_sim.tasks import make_task
 from resfit_sim.woolly_ball_expert import WoollyBallExpert
 
+_MISJUDGED_M = (0.03, 0.08)
 _NEEDED = ("joint_position", "object_position")
 _LOG = logging.getLogger(__name__)
 
@@ -145,6 +146,23 @@ class ExpertBase:
             rng = np.random.default_rng([self._seed, 1])
             self._expert.reset(objects, observation[self._joints][self._to_ours], rng)
         return self._expert.act(step, objects)[self._to_contract]
+
+
+class ClumsyExpert(ExpertBase):
+    """The expert that misjudges where things are in half of the scenes, and mostly fails there.
+
+    For episodes that end as failures: a success classifier learns from both.
+    """
+
+    def _target(self, step: int, observation: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, 2])
+        if rng.random() < 0.5:
+            angle = rng.uniform(0, 2 * np.pi)
+            shift = rng.uniform(*_MISJUDGED_M) * np.array([np.cos(angle), np.sin(angle), 0.0])
+            observation = observation.copy()
+            seen = observation[self._objects].reshape(-1, 3)
+            observation[self._objects] = (seen + shift).reshape(-1)
+        return super()._target(step, observation)
 
 
 def _check_contract(contract: Contract) -> None:

@@ -63,6 +63,7 @@ class PanelServer:
         self._token = token or access.new_token()
         self._pages: set[page.Page] = set()
         self._view, self._loop = View(), None
+        self._pushing = False
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._failure = ""
@@ -105,7 +106,9 @@ class PanelServer:
         """Push a view to all pages; returns at once, from any thread."""
         self._view = view
         loop = self._loop
-        if loop is not None and not loop.is_closed():
+        # A push under way takes the newest view anyhow: on a busy machine they must not queue up.
+        if loop is not None and not loop.is_closed() and not self._pushing:
+            self._pushing = True
             loop.call_soon_threadsafe(self._push)
 
     def stop(self) -> None:
@@ -147,6 +150,9 @@ class PanelServer:
         await self._server.serve(sockets=[listener])
 
     def _push(self) -> None:
+        self._pushing = False
+        if not self._pages:
+            return
         # Put into words once, however many look.
         sections = self._sections()
         for open_page in tuple(self._pages):
