@@ -51,6 +51,19 @@ WATCH = """() => {
 }"""
 
 
+def find_chromium() -> str:
+    """Return the browser's path.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
+    if not path:
+        raise RuntimeError("Chromium is missing: make test-panel installs it")
+    return path
+
+
 def p99(values: list[float]) -> float:
     """Return the 99th percentile, the largest value where there are fewer than a hundred."""
     return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
@@ -134,16 +147,14 @@ class Page:
         Raises:
             RuntimeError: Playwright or Chromium is missing; the text says which.
         """
-        names = ("chromium", "chromium-browser", "google-chrome")
-        path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
         try:
             from playwright.sync_api import sync_playwright
         except ImportError as error:
             raise RuntimeError("Playwright is missing: make test-panel installs it") from error
-        if not path:
-            raise RuntimeError("Chromium is missing: make test-panel installs it")
         self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        self._browser = self._playwright.chromium.launch(
+            executable_path=find_chromium(), args=list(FLAGS)
+        )
         self._pages = [self._browser.new_page() for _ in range(browsers)]
         for page in self._pages:
             page.goto(url, timeout=120_000)

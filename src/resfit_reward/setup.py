@@ -24,6 +24,7 @@ setup(
             "reward_button = resfit_reward.reward_button_node:main",
             "episode_manager = resfit_reward.episode_manager_node:main",
             "panel = resfit_reward.panel_node:main",
+            "success_classifier = resfit_reward.success_classifier_node:main",
         ],
     },
     zip_safe=True,

@@ -160,6 +160,14 @@ CAMERA = Argument(
 CAMERA_FILE = Argument(
     "camera_file", "", "video or folder of pictures for camera:=file; empty: <robot>.camera.yaml's"
 )
+REWARD = Argument(
+    "reward", "button", "who presses success: button (on the twin its oracle), or the classifier,"
+    " which asks the operator where it is unsure; the button works in both",
+    choices=("button", "classifier"),
+)  # fmt: skip
+CLASSIFIER = Argument(
+    "classifier", "none", "file of 'resfit train-classifier', for reward:=classifier"
+)
 PARAMS_FILE = Argument(
     "params_file", "", "ROS parameter YAML laid over the graph's; empty: none", kept=False
 )
@@ -181,7 +189,7 @@ EVALUATE_ONLY = Argument(
     "again", least=1, kept=False,
 )  # fmt: skip
 
-SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD)
+SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD, REWARD, CLASSIFIER)
 ENDS = (
     RUN_DIR, KEYBOARD, MAPPING, KEYPAD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
 )  # fmt: skip
@@ -218,7 +226,13 @@ REWARD_BUTTON = Node(
      "keypad": Ref("keypad")},
     console=True,
 )  # fmt: skip
-TWIN = Node("resfit_sim", "twin", {**TICK, "camera": Ref("camera")}, required=True)
+TWIN = Node(
+    "resfit_sim", "twin", {**TICK, "camera": Ref("camera"), "reward": Ref("reward")}, required=True
+)
+SUCCESS_CLASSIFIER = Node(
+    "resfit_reward", "success_classifier",
+    {**CONTRACT, "classifier": Ref("classifier")}, when="classifier",
+)  # fmt: skip
 ZED_CAMERA = Node(
     "resfit_vega_driver", "zed_camera",
     {**CONTRACT, "source": Ref("camera"), "file": Ref("camera_file")}, when="camera",
@@ -252,7 +266,7 @@ JOBS: dict[str, Job] = {
              SYNCHRONOUS, WAIT, REPORT, VIDEO, *ENDS),
             _with_panel(
                 TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER,
-                REWARD_BUTTON,
+                REWARD_BUTTON, SUCCESS_CLASSIFIER,
                 _manager(
                     mode="train",
                     episodes=Ref("episodes"),
@@ -269,7 +283,7 @@ JOBS: dict[str, Job] = {
             (*SITE, BASE, TRAIN_CONFIG, EVALUATE_ONLY, SEED, REPORT, VIDEO, *ENDS),
             _with_panel(
                 TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
-                REWARD_BUTTON,
+                REWARD_BUTTON, SUCCESS_CLASSIFIER,
                 _manager(
                     mode="train",
                     episodes=0,
@@ -289,7 +303,7 @@ JOBS: dict[str, Job] = {
              *ENDS),
             _with_panel(
                 TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
-                REWARD_BUTTON,
+                REWARD_BUTTON, SUCCESS_CLASSIFIER,
                 _manager(
                     mode="demo",
                     episodes=Ref("episodes"),
@@ -343,6 +357,7 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
             f"camera:={values['camera']} sees a real scene, which waits for nobody: give "
             "clock:=realtime as well"
         )
+    _check_reward(values)
     if values["camera_file"]:
         values["camera_file"] = str(Path(values["camera_file"]).resolve())
     values["base"] = paths.base(values["base"], values["task"], values["observation"])
@@ -359,6 +374,23 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     if values["params_file"]:
         nodes = merge(nodes, values["params_file"])
     return Plan(name, values, nodes, sources)
+
+
+def _check_reward(values: dict[str, Any]) -> None:
+    """Join `reward` and `classifier`, which mean nothing without each other."""
+    given, wanted = values["classifier"] != "none", values["reward"] == "classifier"
+    if given != wanted:
+        fix = "add reward:=classifier" if given else "give its file with classifier:="
+        raise UsageError(
+            f"reward:={values['reward']} with classifier:={values['classifier']}: {fix}"
+        )
+    if given and not Path(values["classifier"]).is_file():
+        raise UsageError(
+            f"classifier:={values['classifier']} does not exist: make one with "
+            "'resfit train-classifier'"
+        )
+    if given:
+        values["classifier"] = str(Path(values["classifier"]).resolve())
 
 
 def _filled(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

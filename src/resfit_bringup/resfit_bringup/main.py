@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("pairs", nargs="*", metavar="name:=value", help="what is to be checked")
     doctor.add_argument("--json", action="store_true", help="write the findings as JSON")
     doctor.set_defaults(handler=_doctor)
+    learn = commands.add_parser(
+        "train-classifier",
+        help="learn from recorded pictures what success looks like: episodes:=DIR out:=FILE",
+    )
+    learn.add_argument("pairs", nargs="*", metavar="name:=value", help="see docs/classifier.md")
+    learn.set_defaults(handler=_train_classifier)
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
@@ -124,6 +130,12 @@ def _formats(options: argparse.Namespace) -> int:
     way = formats.import_episodes if options.direction == "import" else formats.export_episodes
     print(way(options.source, options.out, split_pairs(options.pairs)))
     return 0
+
+
+def _train_classifier(options: argparse.Namespace) -> int:
+    from resfit_bringup import classifier
+
+    return classifier.run(split_pairs(options.pairs))
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ TRAIN_NODES = {
     "twin": "resfit_sim",
     "panel": "resfit_reward",
     "zed_camera": "resfit_vega_driver",
+    "success_classifier": "resfit_reward",
 }
 
 
@@ -109,7 +110,9 @@ def test_panel_runs_where_it_is_asked_for_and_knows_the_others(share):
     plan = resolve("train", {"panel": "true", "panel_port": "9000"})
     given = parameters(plan, "panel")
     assert (given["panel_port"], given["panel_host"]) == (9000, "127.0.0.1")
-    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {"panel", "zed_camera"}
+    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {
+        "panel", "zed_camera", "success_classifier"
+    }  # fmt: skip
 
 
 def test_the_camera_node_runs_where_it_is_asked_for_and_the_twin_draws_no_more(share):
@@ -121,6 +124,16 @@ def test_the_camera_node_runs_where_it_is_asked_for_and_the_twin_draws_no_more(s
     camera = parameters(plan, "zed_camera")
     assert (camera["source"], camera["file"][-6:], camera["file"][0]) == ("file", "/x.mp4", "/")
     assert parameters(plan, "twin")["camera"] == "file"
+
+
+def test_classifier_joins_the_button_and_quiets_the_oracle(share):
+    file = share.parent / "seen.safetensors"
+    file.touch()
+    plan = resolve("train", {"reward": "classifier", "classifier": str(file)})
+    assert parameters(plan, "success_classifier")["classifier"] == str(file)
+    assert parameters(plan, "twin")["reward"] == "classifier"
+    assert "reward_button" in [n.name for n in plan.nodes]
+    assert "success_classifier" not in [n.name for n in resolve("train", {}).nodes]
 
 
 def test_latest_is_followed_to_the_run_itself(share):
@@ -140,6 +153,13 @@ def test_latest_is_followed_to_the_run_itself(share):
         ("train", {"demos": "nowhere"}, ["nowhere", "demos:="]),
         ("train", {"train_config": "fast"}, ["'fast'", "config/train", "default"]),
         ("train", {"camera": "sdk"}, ["camera:=sdk", "clock:=realtime"]),
+        ("train", {"reward": "classifier"}, ["reward:=classifier", "classifier:="]),
+        ("train", {"classifier": "x.safetensors"}, ["classifier:=x", "add reward:=classifier"]),
+        (
+            "train",
+            {"reward": "classifier", "classifier": "x.safetensors"},
+            ["x.safetensors", "train-classifier"],
+        ),
         ("fly", {}, ["'fly'", "train, evaluate, record"]),
     ],
 )

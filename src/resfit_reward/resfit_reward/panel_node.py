@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import Log
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image
@@ -19,6 +20,7 @@ from resfit_core.run_log import read_episodes
 from resfit_interfaces import msg as ours
 from resfit_reward.panel.cameras import Cameras, Picture
 from resfit_reward.panel.health import Driver, Learner
+from resfit_reward.panel.loop import Loop, Spread
 from resfit_reward.panel.state import PanelState
 from resfit_ros import conversions, qos
 from resfit_ros.contract import declare_contract
@@ -89,6 +91,8 @@ class PanelNode(Node):
             (ours.DriverState, "driver_state", self._on_driver, qos.reliable(10)),
             (ours.EpisodeRecorded, "episode_recorded", self._on_recorded, qos.reliable(100)),
             (ours.OperatorEvent, "operator_event", self._on_event, qos.reliable(100)),
+            (ours.LoopStats, "loop_stats", self._on_loop, qos.reliable(10)),
+            (DiagnosticStatus, "success_guess", self._on_guess, qos.reliable(10)),
             (Log, "/rosout", self._on_log, qos.reliable(100)),
         ):
             self.create_subscription(kind, topic, callback, profile)
@@ -187,6 +191,16 @@ class PanelNode(Node):
         elif event.source != PANEL and event.kind == Press.REARM:
             self._state.estop.rearm()
         self._state.press(Press(event.kind), event.source, now_s)
+        self._show()
+
+    def _on_loop(self, msg: ours.LoopStats) -> None:
+        rows = zip(msg.stages, msg.p50_ms, msg.p99_ms, msg.max_ms, strict=True)
+        period = Spread(msg.period_p50_ms, msg.period_p99_ms, msg.period_max_ms)
+        news = Loop(msg.node, msg.late, msg.dropped, period, {n: Spread(*t) for n, *t in rows})
+        self._state.loop(news, time.monotonic())
+
+    def _on_guess(self, msg: DiagnosticStatus) -> None:
+        self._state.guess(msg.message)
         self._show()
 
     def _on_log(self, msg: Log) -> None:

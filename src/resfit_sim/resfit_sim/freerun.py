@@ -33,6 +33,7 @@ class FreeRun:
         period_ns: int,
         success_steps: int,
         most_at_once: int = 5,
+        sees_success: bool = True,
     ) -> None:
         """Start with the scene of the twin as it is.
 
@@ -42,9 +43,11 @@ class FreeRun:
             period_ns: Sensor period [ns].
             success_steps: The oracle presses once success lasted for so many steps.
             most_at_once: Steps done at once to catch up.
+            sees_success: The oracle presses success; else somebody else does.
         """
         self._twin, self._outlet, self._period = twin, outlet, period_ns
         self._success_steps, self._most = success_steps, most_at_once
+        self._sees_success = sees_success
         self._target = self._start_pose()
         self._episode, self._running, self._lasting = 0, False, 0
         self._due: int | None = None
@@ -92,7 +95,8 @@ class FreeRun:
             self._twin.step(self._target)
             self._lasting = self._lasting + 1 if self._twin.success else 0
         self._outlet.show(stamp_ns)
-        if self._running and self._lasting >= self._success_steps:
+        done = self._sees_success and self._lasting >= self._success_steps
+        if self._running and done:
             self._running = False  # one press is enough
             event = OperatorEvent(
                 Press.SUCCESS, ORACLE, "the task is done", stamp_ns, self._episode

@@ -73,6 +73,7 @@ class LockStep:
         gap_ns: int,
         timeout_ns: int,
         retries: int,
+        sees_success: bool = True,
     ) -> None:
         """Start without a scene.
 
@@ -84,10 +85,12 @@ class LockStep:
             gap_ns: Least distance of one episode's stamps from another's [ns].
             timeout_ns: Say it again after so long without an answer, steady clock [ns].
             retries: Give up after so many repetitions.
+            sees_success: The oracle presses success; else somebody else does, or time is up.
         """
         self._twin, self._outlet = twin, outlet
         self._period, self._horizon, self._gap = period_ns, horizon_steps, gap_ns
         self._timeout, self._retries = timeout_ns, retries
+        self._sees_success = sees_success
         self._waits = _Waits.SCENE
         self._episode, self._seed, self._steps = 0, -1, 0
         self._stamp = 0  # of the present physical state
@@ -140,7 +143,7 @@ class LockStep:
         self._twin.step(target_rad)
         self._steps += 1
         self._stamp += self._period
-        if self._twin.success:
+        if self._sees_success and self._twin.success:
             self._press(Press.SUCCESS, "the task is done", now_ns)
         elif self._steps >= self._horizon:
             self._press(Press.TIMEOUT, f"{self._steps} steps are over", now_ns)

@@ -51,6 +51,10 @@ class TwinNode(Node):
             range=(1.0, 200.0),
         )
         camera = declare(self, "camera", "none", "who sends the images; none: the twin")
+        reward = declare(
+            self, "reward", "button", "button: the oracle presses success; classifier: not",
+            choices=("button", "classifier"),
+        )  # fmt: skip
         self._draws = contract.images if camera == "none" else ()
         self._lockstep = clock == "lockstep"
         self._joint_names = list(contract.joint_names)
@@ -66,14 +70,16 @@ class TwinNode(Node):
                 gap_ns=round(2e9 * max(contract.command_timeout_s, contract.period_s)),
                 timeout_ns=round(timeout_s * 1e9),
                 retries=retries,
+                sees_success=reward == "button",
             )
         else:
             self._twin = twin_for(dataclasses.replace(contract, control_rate_hz=rate_hz))
             # The task counts calm steps; at a higher rate as many would be over much sooner.
             calm = round(2 * rate_hz / contract.control_rate_hz)
             self._machine = FreeRun(
-                self._twin, self, period_ns=round(1e9 / rate_hz), success_steps=calm
-            )
+                self._twin, self, period_ns=round(1e9 / rate_hz), success_steps=calm,
+                sees_success=reward == "button",
+            )  # fmt: skip
         self._open(clock, timeout_s / 4 if self._lockstep else 1 / rate_hz)
 
     def _open(self, clock: str, timer_s: float) -> None:

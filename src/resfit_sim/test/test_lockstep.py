@@ -42,7 +42,7 @@ class Paper:
         self.pressed.append(event)
 
 
-def lockstep(paper, horizon=160):
+def lockstep(paper, horizon=160, **options):
     return LockStep(
         paper,
         paper,
@@ -51,6 +51,7 @@ def lockstep(paper, horizon=160):
         gap_ns=S // 2,
         timeout_ns=2 * S,
         retries=3,
+        **options,
     )
 
 
@@ -240,3 +241,13 @@ def test_real_time_success_must_last_and_is_pressed_once(free):
             machine.state(running(4, S))
         machine.advance(k * T, S + k)
     assert [(e.kind, e.episode, e.stamp_ns) for e in paper.pressed] == [(Press.SUCCESS, 4, S + 7)]
+
+
+def test_oracle_that_leaves_success_to_others_still_calls_the_time():
+    paper = Paper(success_after=2)
+    machine = lockstep(paper, horizon=4, sees_success=False)
+    scene = machine.reset(1, 42)
+    machine.state(running(1, scene.first_stamp_ns), 0)
+    for step in range(4):
+        machine.command(scene.first_stamp_ns + step * T, TARGET, 0)
+    assert [e.kind for e in paper.pressed] == [Press.TIMEOUT]

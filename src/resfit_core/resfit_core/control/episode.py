@@ -20,7 +20,7 @@ from resfit_core.control.episode_parts import (
     word,
 )
 from resfit_core.control.plan import Slot
-from resfit_core.control.press import HUMAN, ORACLE, EpisodeSteps, OperatorEvent, Press
+from resfit_core.control.press import EXACT, HUMAN, ORACLE, EpisodeSteps, OperatorEvent, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
 from resfit_core.control.run_book import RunBook
 from resfit_core.control.safety import Reason
@@ -262,7 +262,7 @@ class EpisodeManager:
             )
 
     def _pressed_ns(self, event: OperatorEvent) -> int:
-        if event.source == ORACLE:
+        if event.source in EXACT:
             return event.stamp_ns
         now = self._newest_ns + 1 if self._settings.lockstep else self._clocks.graph_ns()
         return (event.stamp_ns or now) - self._settings.reaction_ns

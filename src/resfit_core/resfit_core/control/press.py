@@ -25,7 +25,13 @@ class Press(IntEnum):
 
 
 ORACLE = "oracle"
-"""Source of the twin's presses: they are exact, so no reaction time is taken off."""
+"""Source of the twin's presses."""
+
+CLASSIFIER = "classifier"
+"""Source of the success classifier's presses, stamped with its picture."""
+
+EXACT = (ORACLE, CLASSIFIER)
+"""Sources without a hand that is late: no reaction time is taken off."""
 
 HUMAN = ("keyboard", "topic", "panel", "gamepad", "keypad")
 """Sources behind which a person stands."""

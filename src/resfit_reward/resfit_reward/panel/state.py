@@ -16,6 +16,7 @@ from resfit_reward.panel import answers
 from resfit_reward.panel.estop import EStop
 from resfit_reward.panel.health import Driver, Health, Learner
 from resfit_reward.panel.history import WINDOW, History
+from resfit_reward.panel.loop import Loop, LoopHealth
 from resfit_reward.panel.view import BAD, CALM, OK, WARN, Banner, Message, View
 
 GO = "GO"
@@ -51,11 +52,11 @@ class PanelState:
         self._ended: EpisodeState | None = None
         self._present: frozenset[str] = frozenset()
         self._seen: set[str] = set()
-        self._health = Health()
+        self._health, self._loop = Health(), LoopHealth()
         self._dialogue = answers.Dialogue()
         self._messages: deque[Message] = deque(maxlen=_SHOWN_MESSAGES)
         self._cameras: tuple[str, ...] = ()
-        self._dropped = 0
+        self._question = ""
 
     # --- what the graph says -------------------------------------------------------------------
 
@@ -81,6 +82,14 @@ class PanelState:
     def learner(self, news: Learner, now_s: float) -> None:
         """Take the learner's word."""
         self._health.hear_learner(news, now_s)
+
+    def loop(self, news: Loop, now_s: float) -> None:
+        """Take a node's word on how the control loop keeps time."""
+        self._loop.hear(news, now_s)
+
+    def guess(self, question: str) -> None:
+        """Take what the success classifier asks; empty: nothing any more."""
+        self._question = question
 
     def recorded(self, dropped: int, reason: str) -> None:
         """Take the recorder's word on one closed episode: steps left out, what it lacks."""
@@ -143,7 +152,7 @@ class PanelState:
             "estop_text": estop,
             "answer": self._dialogue.answer(now_s),
             "learner": self._health.learner_tiles(now_s),
-            "control": self._health.control_tiles(now_s),
+            "control": self._health.control_tiles(now_s) + self._loop.tiles(now_s),
             "curve": self.history.curve,
             "episodes": self.history.last(_SHOWN_EPISODES),
             "messages": tuple(self._messages),
@@ -223,6 +232,8 @@ class PanelState:
         yield from self._health.banners(now_s, running=running, gone=gone)
         if running and self._state.mode == Mode.TRAIN and not self._state.use_residual:
             yield Banner(WARN, f"The base acts alone: {self._state.reason}")
+        if running and self._question:
+            yield Banner(WARN, f"The classifier {self._question}")
         recent = self.history.curve.recent
         if recent.trials >= WINDOW and not recent.successes:
             yield Banner(
