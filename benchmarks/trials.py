@@ -37,7 +37,7 @@ FROM = {
     "exploration_std": 0.05,
     "actor_average": 0.0,
 }
-AVERAGE = {"actor_average": 0.005}
+AVERAGE = {"actor_average": 0.2}
 TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "before": ({}, "the settings before these trials"),
     "explore": ({"exploration_std": 0.1}, "twice the exploration"),

@@ -256,3 +256,15 @@ def test_an_action_equal_to_the_base_is_neither_gain_nor_doubt():
     assert float(metrics["actor_gain"]) == 0.0
     assert float(metrics["actor_doubt"]) < 2e-4
     assert np.isfinite(float(metrics["actor_grad_norm"]))
+
+
+def test_the_average_of_the_actor_acts_over_a_growing_window():
+    made = algorithm(actor_average=0.5)
+    batch = made.batch(windows())
+    flat, average = made.actor_optimizer.flat, made.actor_optimizer.flat.detach().clone()
+    for number in range(1, 5):
+        made.update_actor(batch)
+        average += (flat.detach() - average) / (1 + 0.5 * number)
+        acting = torch.cat([p.reshape(-1) for p in made.published()["actor"].parameters()])
+        torch.testing.assert_close(acting, average)
+    assert not torch.equal(acting, flat)

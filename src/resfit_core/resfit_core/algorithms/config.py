@@ -73,8 +73,8 @@ class TrainConfig:
     actor_every: int = setting(4, "critic updates per actor update", least=1)
     actor_average: float = setting(
         0.0,
-        "share by which a slow copy of the actor, which then acts in its place, moves per actor "
-        "update; 0: the actor acts",
+        "a running average of the actor acts in its place, over this share of its updates so far; "
+        "0: the actor acts",
         least=0,
         most=1,
     )

@@ -145,13 +145,18 @@ class ResFiT:
             for name, value in vars(windows).items()
             if isinstance(value, np.ndarray)
         }
-        for when in ("", "next_"):
-            raw = tensors.pop(f"{when}observation")
-            z = self.normaliser(raw)
-            base = tensors[f"{when}base_action"]
-            tensors[f"{when}actor_observation"] = self.view.actor_observation(z, raw, base)
-            tensors[f"{when}critic_observation"] = self.view.critic_observation(z, raw)
-            tensors[f"{when}anchor"] = self.view.anchor(raw)
+        # Now and next in one go: what costs is the number of operations.
+        both = ("", "next_")
+        raw = torch.cat([tensors.pop(f"{when}observation") for when in both])
+        base = torch.cat([tensors[f"{when}base_action"] for when in both])
+        z = self.normaliser(raw)
+        for name, seen in (
+            ("actor_observation", self.view.actor_observation(z, raw, base)),
+            ("critic_observation", self.view.critic_observation(z, raw)),
+            ("anchor", self.view.anchor(raw)),
+        ):
+            for when, half in zip(both, seen.chunk(2), strict=True):
+                tensors[f"{when}{name}"] = half
         if self.encoder is not None:
             with torch.enable_grad():
                 tokens = self._tokens(windows.images)
@@ -281,8 +286,10 @@ class ResFiT:
         )
         self.actor_updates += 1
         if self.acting_actor is not None:
+            # The window grows with the updates: no lag at first, little noise later.
+            share = 1.0 / (1.0 + self.config.actor_average * self.actor_updates)
             with torch.no_grad():
-                self._acting.lerp_(self.actor_optimizer.flat.detach(), self.config.actor_average)
+                self._acting.lerp_(self.actor_optimizer.flat.detach(), share)
         return metrics
 
     def _gain(self, batch: Batch, heads: Tensor) -> tuple[Tensor, Tensor]:

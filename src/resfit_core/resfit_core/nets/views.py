@@ -69,23 +69,25 @@ class TorchKinematics(nn.Module):
         # A fixed link turns by no angle: its skew matrix is zero, so any joint will do.
         joints = [joint_names.index(k.joint) if k.joint else 0 for k in chain.links]
         constant("joints", torch.tensor(joints, dtype=torch.int64))
-        constant("origins", torch.tensor([k.xyz for k in chain.links], dtype=torch.float32))
+        origins = torch.tensor([k.xyz for k in chain.links], dtype=torch.float32)
+        constant("origins", origins[:, :, None])
         turns = np.stack([rotation_rpy(k.rpy) for k in chain.links])
         constant("turns", torch.tensor(turns, dtype=torch.float32))
-        constant("skews", torch.tensor(skews, dtype=torch.float32))
-        constant("squares", torch.tensor(skews @ skews, dtype=torch.float32))
+        constant("sines", torch.tensor(turns @ skews, dtype=torch.float32))
+        constant("versines", torch.tensor(turns @ skews @ skews, dtype=torch.float32))
 
     def forward(self, joint_position: Tensor) -> Tensor:
         """Return the tip's position [m]. Shape (batch, action_dim) to (batch, 3)."""
         angle = joint_position[:, self.joints, None, None]
-        spin = torch.sin(angle) * self.skews + (1 - torch.cos(angle)) * self.squares
-        turn = self.turns + self.turns @ spin
-        # Frame of each link's origin: products of the turns before it. All links at once where
-        # possible: the update's time goes into the number of operations, not into arithmetic.
-        frames = [torch.eye(3, device=turn.device).expand(len(turn), 3, 3)]
-        for link in range(turn.shape[1] - 1):
-            frames.append(frames[-1] @ turn[:, link])
-        return (torch.stack(frames, 1) @ self.origins[:, :, None]).sum(1).squeeze(-1)
+        # Rodrigues' formula, each link's fixed turn multiplied in beforehand.
+        turn = self.turns + torch.sin(angle) * self.sines + (1 - torch.cos(angle)) * self.versines
+        # From the tip to the shoulder: products of a matrix and a vector only. The update's time
+        # goes into the number of operations, not into arithmetic.
+        links = turn.unbind(1)
+        tip = self.origins[-1].expand(len(turn), 3, 1)
+        for link in range(len(links) - 2, -1, -1):
+            tip = torch.baddbmm(self.origins[link], links[link], tip)
+        return tip.squeeze(-1)
 
 
 class TaskSpaceView(nn.Module):
