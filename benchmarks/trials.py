@@ -33,17 +33,41 @@ TASKS = {
 }
 FROM = {
     "kernels": "native",
-    "utd": 1.0,
+    "critic_view": "task_space",
     "exploration_std": 0.05,
     "actor_average": 0.0,
 }
-AVERAGE = {"actor_average": 0.2}
+BOTH = {"actor_average": 0.2, "exploration_std": 0.1}
 TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "before": ({}, "the settings before these trials"),
+    "utd4": ({"utd": 4.0}, "more updates from the same data"),
     "explore": ({"exploration_std": 0.1}, "twice the exploration"),
-    "average_explore": ({**AVERAGE, "exploration_std": 0.1}, "and a slow copy of the actor acts"),
-    "average_explore2": ({**AVERAGE, "exploration_std": 0.2}, "four times the exploration"),
-    "average": (AVERAGE, "a slow copy of the actor acts"),
+    "average_explore": (BOTH, "and the average of the actor acts"),
+    "grip": (
+        {
+            **BOTH,
+            "residual_scale": {
+                **{"right_arm": 0.1, "right_hand": 0.3},
+                **{"left_arm": 0.0, "left_hand": 0.0, "head": 0.0},
+            },
+        },
+        "the hand reaches three times as far",
+    ),
+    "relative": ({**BOTH, "critic_view": "relative"}, "no absolute places, no wrenches"),
+    "relative_wrench": ({**BOTH, "critic_view": "relative_wrench"}, "no absolute places"),
+    "lean": ({**BOTH, "critic_view": "lean"}, "and the actor sees as little"),
+    "relative_long": (
+        {**BOTH, "critic_view": "relative", "gamma": 0.995, "n_step": 20},
+        "a longer horizon of the value",
+    ),
+    "relative_utd2": ({**BOTH, "critic_view": "relative", "utd": 2.0}, "and more updates"),
+    "calm": (
+        {
+            **{"actor_average": 0.2, "exploration_std": 0.05, "warmup_std": 0.05},
+            **{"critic_view": "relative", "gamma": 0.995},
+        },
+        "two hands: half the noise, a longer horizon of the value",
+    ),
 }
 
 

@@ -238,7 +238,8 @@ def _build(tensors: dict[str, np.ndarray], header: dict[str, Any], view: View | 
             encoder.tokens, vision, *sizes, layer_norm=header["layer_norm"], generator=generator
         )
     else:
-        actor = ResidualActor(*sizes, layer_norm=header["layer_norm"])
+        columns = None if view is None else view.base_columns
+        actor = ResidualActor(*sizes, layer_norm=header["layer_norm"], base_columns=columns)
     nets = {"normaliser.": normaliser, "actor.": actor, "encoder.": encoder}
     for prefix, net in nets.items():
         if net is None:

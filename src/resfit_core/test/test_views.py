@@ -9,6 +9,7 @@ import torch
 from resfit_core.contract import ActionSpace, load_contract
 from resfit_core.control.kinematics import ForwardKinematics
 from resfit_core.control.observe import ObservationBuilder
+from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.views import FINE_M, RawView, TaskSpaceView, TorchKinematics, make_view
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -69,12 +70,54 @@ def test_gradient_reaches_every_joint_the_residual_moves():
 
 def test_sizes_match_what_comes_out():
     c = contract()
-    for kind in ("raw", "task_space"):
+    for kind in ("raw", "task_space", "relative", "relative_wrench", "lean"):
         view = make_view(kind, c, ActionSpace.from_limits(c), right_scale(c))
         raw, action = torch.randn(4, c.obs_dim), torch.zeros(4, c.action_dim)
         assert view.critic_observation(raw, raw).shape == (4, view.critic_obs_dim)
         assert view.critic_action(view.anchor(raw), action).shape == (4, view.critic_act_dim)
         assert view.actor_observation(raw, raw, action).shape == (4, view.actor_obs_dim)
+
+
+@pytest.mark.parametrize(
+    ("kind", "places", "wrenches"),
+    [
+        ("task_space", True, True),
+        ("relative_wrench", False, True),
+        ("relative", False, False),
+        ("lean", False, False),
+    ],
+)
+def test_what_the_critic_sees_beside_distances(kind, places, wrenches):
+    c = contract()
+    view = make_view(kind, c, ActionSpace.from_limits(c), right_scale(c))
+    raw = torch.randn(4, c.obs_dim)
+    for field, seen in (("object_position", places), ("wrench", wrenches)):
+        other = raw.clone()
+        other[:, c.layout[field]] += 1
+        one, two = view.critic_observation(raw, raw), view.critic_observation(other, other)
+        assert torch.equal(one, two) is not seen
+
+
+def test_a_lean_actor_does_not_see_what_the_residual_cannot_move():
+    c, generator = contract(), torch.Generator().manual_seed(0)
+    view = make_view("lean", c, ActionSpace.from_limits(c), right_scale(c))
+    options = {"generator": generator, "base_columns": view.base_columns}
+    actor = ResidualActor(view.actor_obs_dim, c.action_dim, 16, **options)
+    actor.net[-1].weight.data.normal_(generator=generator)
+    raw, base, phase = torch.randn(4, c.obs_dim), torch.randn(4, c.action_dim), torch.zeros(4, 1)
+    before = actor(view.actor_observation(raw, raw, base), base, phase)
+    for joint, seen in ((0, False), (13, True)):
+        other, moved = raw.clone(), base.clone()
+        other[:, joint] += 1
+        assert (
+            torch.equal(actor(view.actor_observation(other, other, base), base, phase), before)
+            is not seen
+        )
+        moved[:, joint] += 1
+        assert (
+            torch.equal(actor(view.actor_observation(raw, raw, moved), moved, phase), before)
+            is not seen
+        )
 
 
 def test_last_action_is_seen_by_actor_and_critic():

@@ -34,8 +34,10 @@ class TrainConfig:
     layer_norm: bool = setting(True, "LayerNorm in actor and critic")
     critic_view: str = setting(
         "raw",
-        "raw: vectors as they are; task_space: the action as the commanded hand seen from objects",
-        choices=("raw", "task_space"),
+        "raw: vectors as they are; task_space: the action as the hand seen from the objects; "
+        "relative: and without the objects' absolute places and the wrenches; relative_wrench: "
+        "without the places alone; lean: as relative, and the actor sees as little",
+        choices=("raw", "task_space", "relative", "relative_wrench", "lean"),
     )
     observe_last_action: bool = setting(
         False,

@@ -120,6 +120,7 @@ class ResFiT:
         config, obs_dim = self.config, self.view.actor_obs_dim
         options = {"layer_norm": config.layer_norm, "generator": self.generator}
         if self.encoder is None:
+            options["base_columns"] = self.view.base_columns
             return ResidualActor(obs_dim, act_dim, config.actor_width, **options)
         seen = (self.encoder.tokens, config.vision())
         return ImageActor(*seen, obs_dim, act_dim, config.actor_width, **options)

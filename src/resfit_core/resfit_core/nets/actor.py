@@ -27,6 +27,7 @@ class ResidualActor(nn.Module):
         *,
         layer_norm: bool = True,
         generator: torch.Generator | None = None,
+        base_columns: Tensor | None = None,
     ) -> None:
         """Build it; the residual is exactly 0 until the first actor update.
 
@@ -36,10 +37,13 @@ class ResidualActor(nn.Module):
             width: units per hidden layer.
             layer_norm: LayerNorm before each ReLU.
             generator: of the initial weights.
+            base_columns: which of the base's actions it sees, int64; None: all.
         """
         super().__init__()
         generator = generator or torch.Generator().manual_seed(0)
-        first = nn.Linear(obs_dim + act_dim + 1, width)
+        self.register_buffer("base_columns", base_columns, persistent=False)
+        seen = act_dim if base_columns is None else len(base_columns)
+        first = nn.Linear(obs_dim + seen + 1, width)
         second, last = nn.Linear(width, width), nn.Linear(width, act_dim)
         init_linear_(first, generator)
         init_linear_(second, generator)
@@ -62,4 +66,6 @@ class ResidualActor(nn.Module):
         Returns:
             Shape (batch, act_dim).
         """
+        if self.base_columns is not None:
+            base_action = base_action[:, self.base_columns]
         return self.net(torch.cat((observation, base_action, chunk_phase), 1))

@@ -32,6 +32,7 @@ class RawView(nn.Module):
         super().__init__()
         self.critic_obs_dim = self.actor_obs_dim = obs_dim
         self.critic_act_dim = act_dim
+        self.base_columns: Tensor | None = None  # of the base's action, those that the actor sees
 
     def anchor(self, raw: Tensor) -> Tensor:
         """Return what `critic_action` needs of the raw observation: nothing. Shape (batch, 0)."""
@@ -106,6 +107,8 @@ class TaskSpaceView(nn.Module):
         space: ActionSpace,
         scale: np.ndarray,
         last_action: bool = False,
+        unseen: Sequence[str] = (),
+        lean: bool = False,
     ) -> None:
         """Prepare for one robot, task, base and residual scale.
 
@@ -116,6 +119,9 @@ class TaskSpaceView(nn.Module):
             scale: reach of the residual per joint. Shape (action_dim,).
             last_action: the observation ends in the action executed last; the critic sees that of
                 the joints that the residual moves.
+            unseen: fields that the critic does not see.
+            lean: nor does the actor, nor the joints that the residual does not move, nor what the
+                base does with those.
 
         Raises:
             ValueError: the contract has no hand or lacks one of the two fields.
@@ -140,7 +146,7 @@ class TaskSpaceView(nn.Module):
         ]
         seen = [layout["joint_position"].start + i for i in moved]
         for name, where in layout.items():
-            if name not in ("joint_position", "joint_velocity", "hand_to_object"):
+            if name not in ("joint_position", "joint_velocity", "hand_to_object", *unseen):
                 seen += range(where.start, where.stop)
         added = contract.action_dim if last_action else 0
         seen += [contract.obs_dim + i for i in range(added) if float(scale[i]) > 0]
@@ -153,9 +159,20 @@ class TaskSpaceView(nn.Module):
         constant("low", torch.from_numpy(space.low.astype(np.float32)))
         constant("reach", torch.from_numpy(((space.high - space.low) / 2).astype(np.float32)))
         distances = self._hand.stop - self._hand.start
+        self.base_columns = None
+        live = torch.tensor([i for i in range(contract.action_dim) if float(scale[i]) > 0])
+        of_actor = list(range(contract.obs_dim + added))
+        if lean:  # joints that only differ from episode to episode are a fingerprint of it
+            self.base_columns = live
+            of_actor = [layout["joint_position"].start + int(i) for i in live]
+            for name, where in layout.items():
+                if name not in ("joint_position", "joint_velocity", *unseen):
+                    of_actor += range(where.start, where.stop)
+            of_actor += [contract.obs_dim + int(i) for i in live if added]
+        constant("of_actor", torch.tensor(of_actor, dtype=torch.int64))
         self.critic_obs_dim = len(seen) + distances
         self.critic_act_dim = len(moved) + distances
-        self.actor_obs_dim = contract.obs_dim + added + 2 * distances
+        self.actor_obs_dim = len(of_actor) + 2 * distances
 
     def anchor(self, raw: Tensor) -> Tensor:
         """Return the objects' positions [m]. Shape (batch, 3 * objects)."""
@@ -172,7 +189,7 @@ class TaskSpaceView(nn.Module):
     def actor_observation(self, z: Tensor, raw: Tensor, base_action: Tensor) -> Tensor:
         """Return the actor's part of the observation. Shape (batch, actor_obs_dim)."""
         to_objects = self._to_objects(raw[:, self._objects], base_action)
-        return torch.cat((z, to_objects, _fine(raw[:, self._hand])), 1)
+        return torch.cat((z[:, self.of_actor], to_objects, _fine(raw[:, self._hand])), 1)
 
     def _to_objects(self, objects: Tensor, action: Tensor) -> Tensor:
         """Return commanded hands to objects, in the order of `hand_to_object`."""
@@ -185,6 +202,14 @@ class TaskSpaceView(nn.Module):
 
 View = RawView | TaskSpaceView
 
+# Fields that the critic does not see, by the kind of view.
+_UNSEEN = {
+    "task_space": (),
+    "relative_wrench": ("object_position",),
+    "relative": ("object_position", "wrench"),
+    "lean": ("object_position", "wrench"),
+}
+
 
 def make_view(
     kind: str,
@@ -196,14 +221,17 @@ def make_view(
     """Build the view that `critic_view` names: `raw` or `task_space`.
 
     Args:
-        kind: the setting `critic_view`.
+        kind: the setting `critic_view`. Relative views leave the objects' absolute places out:
+            what was learned at one place holds at another.
         contract: robot and task.
         space: the base's action ranges [rad].
         scale: reach of the residual per joint. Shape (action_dim,).
         last_action: the setting `observe_last_action`.
     """
-    if kind == "task_space":
-        return TaskSpaceView(contract, space, scale, last_action)
+    if kind in _UNSEEN:
+        return TaskSpaceView(
+            contract, space, scale, last_action, _UNSEEN[kind], lean=kind == "lean"
+        )
     added = contract.action_dim if last_action else 0
     return RawView(contract.obs_dim + added, contract.action_dim)
 
