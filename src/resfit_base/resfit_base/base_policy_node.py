@@ -10,10 +10,11 @@ from resfit_base.sensors import TimedObserver, streams
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BaseError, observation_fields
 from resfit_core.control.observe import ObservationError, SensorJoiner
-from resfit_core.control.records import PolicyStep
+from resfit_core.control.records import PolicyStep, Source
+from resfit_core.control.safety import Reason
 from resfit_core.control.tick import ActionError, BaseTick
 from resfit_interfaces import msg as ours
-from resfit_ros import conversions, qos
+from resfit_ros import conversions, peek, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.loop_stats import LoopWatch
 from resfit_ros.node import REFUSED, Node, run_process
@@ -63,6 +64,10 @@ class BasePolicyNode(Node):
         self.create_subscription(
             ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
         )
+        self.create_subscription(
+            ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(400),
+            raw=True,
+        )  # fmt: skip
         sensors = streams(contract, contract.images, fields)
         self._joiner: SensorJoiner[Any] = SensorJoiner(
             [s.topic for s in sensors], exact=self._lockstep, slack_ns=self._max_age_ns
@@ -76,7 +81,15 @@ class BasePolicyNode(Node):
             self.create_timer(_SAY_EVERY_S, self._report_drops)
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
+        # Without anybody who could take over, nothing waits for the driver's word.
+        self._tick.follows_driver = self._lockstep and self.count_publishers("teleop_command") > 0
         self._answer(lambda: self._tick.on_state(conversions.episode_state_from_msg(msg)))
+
+    def _on_executed(self, data: bytes) -> None:
+        stamp_ns, source, reasons = peek.executed_source(data)
+        if not reasons & Reason.WATCHDOG:  # else it answers no step
+            person = source == Source.TELEOP or bool(reasons & Reason.TELEOP_SILENT)
+            self._answer(lambda: self._tick.on_executed(stamp_ns, person=person))
 
     def _on_sensor(self, topic: str) -> Callable[[Any], None]:
         def take(msg: Any) -> None:

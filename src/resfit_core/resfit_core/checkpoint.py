@@ -107,11 +107,7 @@ def load(learner: Learner, folder: Path) -> None:
     for name in _COUNTERS:
         setattr(learner, name, header["counters"][name])
     learner.seen = {int(episode): int(revision) for episode, revision in header["seen"]}
-    for side in ("demos", "online"):
-        buffer: ReplayBuffer = getattr(learner.replay, side)
-        buffer.clear()
-        for episode in episodes[side]:
-            buffer.add(episode)
+    learner.replay.restore(**episodes)
     learner.replay.rng.bit_generator.state = json.loads(header["sampler"])
     if learner.replay.sha256() != header["replay_sha256"]:
         raise CheckpointError(

@@ -90,6 +90,7 @@ def write_demo(
     base_sha256: str = "b" * 64,
     images=(),
     extra=(),
+    sources=None,
     **changes,
 ) -> Path:
     """Write an episode of T steps from arrays; `images`: per camera (T + 1, H, W, 3)."""
@@ -104,7 +105,8 @@ def write_demo(
         data = step_bytes(contract, index, observation[index], base, 0.0, action, last, frames)
         messages.append(("step", stamp, data))
         if not last:
-            data = executed_bytes(index, action_rad[index], action_norm[index])
+            source = 0 if sources is None else sources[index]
+            data = executed_bytes(index, action_rad[index], action_norm[index], source)
             messages.append(("executed_command", stamp, data))
     fields = {
         "run_id": "test",

@@ -200,3 +200,21 @@ def test_type_hashes_are_those_of_ros():
             h["type_name"]: h["hash_string"] for h in json.loads(path.read_text())["type_hashes"]
         }
         assert type_store().hash_rihs01(name) == hashes[name]
+
+
+def test_a_persons_steps_are_interventions_with_the_proposals_beside_them(tmp_path):
+    """From the driver's `source` in the bag to what the learner takes in."""
+    contract, steps = vega_contract(), 4
+    rng = np.random.default_rng(0)
+    action = rng.uniform(-0.5, 0.5, (steps, contract.action_dim)).astype(np.float32)
+    observation = rng.normal(size=(steps + 1, contract.obs_dim))
+    path = write_demo(
+        tmp_path, contract, observation, action, action, sources=[0, 1, 1, 2], mode=1
+    )
+    episode = read_episode(path).to_episode(contract)
+    assert episode.intervention.tolist() == [False, True, True, False]
+    np.testing.assert_array_equal(episode.proposed, action)
+    copy = type(episode).from_bytes(episode.to_bytes())
+    np.testing.assert_array_equal(copy.proposed, action)
+    alone = write_demo(tmp_path, contract, observation, action, action, episode=2, mode=1)
+    assert read_episode(alone).to_episode(contract).proposed is None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from learning_cases import ACT, OBS, episode
 
-from resfit_core.data.episode import DEMO, EVALUATE
+from resfit_core.data.episode import DEMO, EVALUATE, EpisodeError
 from resfit_core.data.mixed import MixedReplay
 from resfit_core.data.replay import ReplayBuffer, ReplayError
 
@@ -59,7 +59,10 @@ def test_what_was_stored_comes_back():
     images = {"left": np.random.default_rng(0).integers(0, 255, (5, 2, 2, 3), np.uint8)}
     ring = buffer(7, image_shapes={"left": (2, 2, 3)})
     for number in (1, 2, 3):  # the ring of 7 rows wraps
-        stored = episode(number, 4, True, images=images, revision=1)
+        stored = episode(
+            number, 4, True, images=images, revision=1, intervention=[True, False, True, False],
+            proposed=np.full((4, ACT), 0.1 * number),
+        )  # fmt: skip
         ring.add(stored)
         assert ring.get(stored.key).to_bytes() == stored.to_bytes()
     windows = ring.windows(ring._locate(np.array([1])), 2, GAMMA)
@@ -172,3 +175,58 @@ def test_drawing_by_episode_gives_short_ones_the_same_chance():
         ring.windows(ring.draw(np.random.default_rng(0), 4000), 1, 0.9).observation[:, 0] < 200
     ).mean()
     assert 0.02 < share < 0.05
+
+
+def test_what_a_person_did_joins_the_demo_half():
+    """Windows of the demo half begin at a person's steps, in an episode that failed as well.
+
+    8 steps, a person at 2, 3 and 6, n = 3: the windows of 2, 3 and 6 end at 5, 6 and 8.
+    """
+    replay = mixed()
+    replay.add_demo(episode(1, 5, True, mode=DEMO))
+    mask = np.isin(np.arange(8), [2, 3, 6])
+    replay.add(episode(7, 8, intervention=mask))
+    replay.add(episode(8, 8))
+    assert (len(replay.demos), len(replay.online)) == (5 + 3, 16)
+    windows = all_windows(replay.demos, 3)
+    np.testing.assert_array_equal(windows.observation[5:, 0], [702, 703, 706])
+    np.testing.assert_array_equal(windows.next_observation[5:, 0], [705, 706, 708])
+    rng, drawn = np.random.default_rng(0), set()
+    for per_episode in (False, True):
+        index = replay.demos.draw(rng, 400, per_episode)
+        drawn |= set(replay.demos.windows(index, 1, GAMMA).observation[:, 0] // 1)
+    assert drawn == {100.0 + k for k in range(5)} | {702.0, 703.0, 706.0}
+
+
+def test_corrected_verdict_keeps_a_persons_steps_in_the_demo_half():
+    replay = mixed(successes_to_demos=True)
+    mask = np.isin(np.arange(6), [1, 2])
+    replay.add(episode(1, 6, True, intervention=mask))
+    assert len(replay.demos) == 6
+    replay.add(episode(1, 6, intervention=mask, revision=1))
+    assert len(replay.demos) == 2
+    assert not replay.demos.get((False, 1)).success
+    replay.add(episode(1, 4, True, intervention=mask[:4], revision=2))
+    assert len(replay.demos) == 4
+
+
+def test_restored_halves_are_sampled_as_before():
+    """Pinned: a checkpoint names whole episodes; the demo half must not grow by reading it back."""
+    replay = mixed(seed=3)
+    replay.add_demo(episode(1, 5, True, mode=DEMO))
+    for number in (4, 5):
+        replay.add(episode(number, 8, intervention=np.arange(8) > 5))
+    copy = mixed(seed=3)
+    held = [
+        [half.get(key) for key, _ in half.entries()] for half in (replay.demos, replay.online)
+    ]
+    copy.restore(*held)
+    assert copy.sha256() == replay.sha256()
+    for name in ("observation", "action", "discount"):
+        first, second = (getattr(r.sample(32), name) for r in (replay, copy))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_proposals_of_another_shape_are_refused():
+    with pytest.raises(EpisodeError, match="proposed has shape"):
+        episode(1, 4, proposed=np.zeros((5, ACT)))

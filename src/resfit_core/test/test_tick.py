@@ -203,3 +203,44 @@ def test_an_action_that_is_no_number_is_refused_in_words(make):
     begin(tick)
     with pytest.raises(ActionError, match=r"nan for joint 1 at step 0 of episode 1; check"):
         tick.on_set(10 * T, 0)
+
+
+def test_base_plans_anew_while_a_person_drives_and_at_hand_back(make):
+    """Its chunk was planned for where the person has not led the robot (DESIGN section 6)."""
+    _, tick = make()
+    begin(tick)
+    phases = []
+    for k in range(7):
+        phases.append(tick.on_set((10 + k) * T, k).chunk_phase)
+        tick.on_executed((10 + k) * T, person=2 <= k <= 4)
+    assert phases == [0, 0.25, 0.5, 0, 0, 0, 0.25]
+
+
+def test_next_episode_begins_with_a_chunk_of_its_own_after_a_person(make):
+    base, tick = make()
+    begin(tick)
+    tick.on_set(10 * T, 0)
+    tick.on_executed(10 * T, person=True)
+    tick.on_state(state(Phase.ENDED, credited_step=0))
+    assert tick.on_set(11 * T, 1).is_last
+    begin(tick, 2, 30 * T)
+    assert [tick.on_set((30 + k) * T, k).chunk_phase for k in range(3)] == [0, 0.25, 0.5]
+
+
+def test_set_waits_for_the_drivers_word_where_a_person_may_take_over(make):
+    """Else it would depend on the network whether the base plans anew at this step or the next."""
+    _, tick = make()
+    tick.follows_driver = True
+    begin(tick)
+    assert tick.on_set(10 * T, 0).step == 0
+    assert tick.on_set(11 * T, 1) is None
+    assert tick.on_set(11 * T, 1) is None  # the twin says it again
+    assert tick.on_executed(9 * T, person=False) is None
+    answer = tick.on_executed(10 * T, person=True)
+    assert (answer.step, answer.chunk_phase) == (1, 0)
+    # The other order: the driver's word was first.
+    tick.on_executed(11 * T, person=False)
+    assert tick.on_set(12 * T, 2).chunk_phase == 0.25
+    tick.on_state(state(Phase.ENDED, credited_step=2))
+    assert tick.on_set(13 * T, 3) is None
+    assert tick.on_executed(12 * T, person=False).is_last

@@ -192,6 +192,8 @@ def driver_status_to_msg(
         refused=status.refused,
         holds=status.holds,
         command_age_s=status.command_age_s,
+        source=status.source,
+        start_pose_episode=status.start_pose_episode,
     )
 
 

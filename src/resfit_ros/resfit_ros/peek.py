@@ -63,6 +63,16 @@ def executed_head(data: bytes) -> ExecutedHead:
     return ExecutedHead(stamp_ns, _REASONS.unpack_from(data, len(data) - _REASONS.size)[0])
 
 
+def executed_source(data: bytes) -> tuple[int, int, int]:
+    """Return stamp [ns], source and reasons of a serialized `ExecutedCommand`.
+
+    Raises:
+        ConversionError: The bytes are not little-endian CDR.
+    """
+    stamp_ns, end = _header(data)
+    return stamp_ns, data[end], executed_head(data).reasons
+
+
 def _header(data: bytes) -> tuple[int, int]:
     """Return the stamp [ns] and where the header ends. Alignment counts from byte 4, itself 4."""
     if data[:2] != _LITTLE_ENDIAN_CDR:

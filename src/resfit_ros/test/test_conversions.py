@@ -137,6 +137,7 @@ def test_heads_are_read_off_serialized_bytes(frame):
     done = c.executed_to_msg(records.ExecutedCommand(5, 2, np.zeros(29), action, True, 128 + 6))
     done.header.frame_id = frame
     assert peek.executed_head(serialize_message(done)) == (5, 134)
+    assert peek.executed_source(serialize_message(done)) == (5, 2, 134)
 
 
 def test_foreign_bytes_are_refused():

@@ -19,11 +19,12 @@ class StateVoice:
         """Open the topic."""
         self._node, self._core = node, core
         self._mode = DriverState.INACTIVE
+        self._said: tuple[int, ...] = ()
         self._out = node.create_publisher(DriverState, "driver_state", qos.reliable(10))
 
     def say_change(self, active: bool) -> None:
-        """Publish if the mode is another one than last said."""
-        if self._mode_now(active) != self._mode:
+        """Publish if mode, who commands, or the start pose are others than last said."""
+        if self._gist(active) != self._said:
             self.say(active)
 
     def say(self, active: bool) -> None:
@@ -32,13 +33,16 @@ class StateVoice:
         words = reason_words(status.reasons)
         if mode != self._mode and mode in (DriverState.HOLDING, DriverState.ESTOPPED):
             self._node.get_logger().warning(f"holds: {words}", throttle_duration_sec=5.0)
-        self._mode = mode
+        self._mode, self._said = mode, self._gist(active)
         now_ns = self._node.get_clock().now().nanoseconds
         self._out.publish(conversions.driver_status_to_msg(now_ns, mode, words, status))
 
     def close(self) -> None:
         """Close the topic."""
         self._node.destroy_publisher(self._out)
+
+    def _gist(self, active: bool) -> tuple[int, ...]:
+        return self._mode_now(active), self._core.source, self._core.arbiter.at_start
 
     def _mode_now(self, active: bool) -> int:
         if not active:

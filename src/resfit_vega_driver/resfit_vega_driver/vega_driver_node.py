@@ -14,7 +14,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.base.action_space import load_action_space
 from resfit_core.contract import ActionSpace
-from resfit_core.control.driver import Answer, DriverCore
+from resfit_core.control.answers import Answer
+from resfit_core.control.driver import DriverCore
 from resfit_core.control.press import Press
 from resfit_core.control.records import Source
 from resfit_core.control.safety import Reason
@@ -27,6 +28,7 @@ from resfit_ros.parameters import declare
 from resfit_vega_driver.client import ClientError, Ears, RobotClient
 from resfit_vega_driver.clients import NAMES, make_client
 from resfit_vega_driver.command_times import CommandTimes
+from resfit_vega_driver.person import PersonSettings, PersonTopics
 from resfit_vega_driver.state_voice import StateVoice
 
 _STATE_PERIOD_S = 0.2
@@ -56,6 +58,7 @@ class VegaDriverNode(LifecycleNode):
             self, "client", "", "the robot behind; empty: as <robot>.driver.yaml beside the "
             "robot YAML says, the twin where there is none", choices=("", *NAMES),
         )  # fmt: skip
+        self._person_settings = PersonSettings.declared(self, self._contract, self._clock_kind)
         # Before a base exists, and for experts without one, the ranges of the joints will do.
         self._space = (
             load_action_space(base, self._contract)
@@ -71,7 +74,9 @@ class VegaDriverNode(LifecycleNode):
 
     def _setup(self) -> None:
         lockstep = self._clock_kind == "lockstep"
-        self._core = DriverCore(self._contract, self._space, exact=lockstep)
+        self._core = DriverCore(
+            self._contract, self._space, exact=lockstep, **self._person_settings._asdict()
+        )
         self._executed = self.create_publisher(
             ExecutedCommand, "executed_command", qos.reliable(400)
         )
@@ -79,6 +84,7 @@ class VegaDriverNode(LifecycleNode):
         self._commands = self.create_subscription(
             JointTrajectory, "policy_command", self._on_command, qos.reliable(10)
         )
+        self._person = PersonTopics(self, self._core, self._carry_out, self._say_state)
         # An operator's stop: whoever presses it, and however often.
         self._presses = self.create_subscription(
             OperatorEvent, "operator_event", self._on_press, qos.reliable(100)
@@ -104,9 +110,10 @@ class VegaDriverNode(LifecycleNode):
             )
         # Neither a stopped simulation nor a stepped wall clock may keep the robot from holding.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        timers = [(_STATE_PERIOD_S, self._say_state)]
+        watch_s = self._contract.command_timeout_s / _WATCHES_PER_TIMEOUT
+        timers = [(_STATE_PERIOD_S, self._say_state), (watch_s, self._watch)]
         if not lockstep:
-            timers.append((self._contract.command_timeout_s / _WATCHES_PER_TIMEOUT, self._watch))
+            timers.append((self._contract.period_s, self._drive))
         if self._client.poll_period_s:
             timers.append((self._client.poll_period_s, self._poll))
         self._timers_of_mine = [self.create_timer(s, f, clock=steady) for s, f in timers]
@@ -125,7 +132,7 @@ class VegaDriverNode(LifecycleNode):
         self._client.close()
         for publisher in self.__dict__.pop("_tell", []):
             self.destroy_publisher(publisher)
-        for name in ("_loop", "_voice"):
+        for name in ("_loop", "_voice", "_person"):
             talker = self.__dict__.pop(name, None)
             if talker is not None:
                 talker.close()
@@ -218,6 +225,10 @@ class VegaDriverNode(LifecycleNode):
     def _watch(self) -> None:
         if self.active:
             self._carry_out(self._core.watch(time.monotonic_ns()))
+
+    def _drive(self) -> None:
+        if self.active:
+            self._carry_out(self._core.drive(time.monotonic_ns()))
 
     def _carry_out(self, answer: Answer | None) -> None:
         if answer is None:

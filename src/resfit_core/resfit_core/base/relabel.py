@@ -45,6 +45,7 @@ def relabel(recorded: RecordedEpisode, base: BasePolicy, contract: Contract) -> 
         base_action=actions,
         chunk_phase=phases,
         action=base.action_space.to_norm(recorded.action_rad),
+        proposed=None,  # told in the space of who was base then
         base_sha256=base.base_sha256,
     )
 

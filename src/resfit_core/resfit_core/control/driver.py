@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from resfit_core.contract import ActionSpace, Contract
+from resfit_core.control.answers import Answer, Answers, DriverStatus
+from resfit_core.control.arbiter import Arbiter, Command, wrong_form
 from resfit_core.control.driver_clock import Heard, StampClock
 from resfit_core.control.driver_state import Measured, Takeover
-from resfit_core.control.records import ExecutedCommand, Source
+from resfit_core.control.records import Source
+from resfit_core.control.reset_motion import StartPose
 from resfit_core.control.safety import LIMITED, Reason, SafetyError, SafetyFilter
 
-_KEPT = 64  # answers remembered for ticks that come again
 _NO_STAMP = Reason.STALE_COMMAND | Reason.CLOCK_JUMP  # such a stamp says nothing of the tick
-_NONE_RAD = np.zeros(0)
-_NONE_NORM = np.zeros(0, np.float32)
-
-
-class Answer(NamedTuple):
-    """What to say of a tick, and whether its joint targets go to the robot."""
-
-    executed: ExecutedCommand
-    send: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DriverStatus:
-    """Numbers of `DriverState`; see the message. `command_age_s` -1: no command yet."""
-
-    holding: bool
-    reasons: int
-    commands: int
-    altered: int
-    refused: int
-    holds: int
-    command_age_s: float
-
-
-class _Command(NamedTuple):
-    stamp_ns: int
-    names: Sequence[str]
-    target: np.ndarray
-    source: int
 
 
 class DriverCore:
@@ -52,7 +23,7 @@ class DriverCore:
 
     - *Exact* (lock-step): a command is judged against the measurements of its own stamp, and waits
       for them where the command came first. The robot stands still meanwhile, so neither age nor
-      silence counts, and nobody takes over.
+      silence counts.
     - *Real time*: it is judged against the newest measurements. A command older than the
       contract's `command_timeout_s`, or a measurement older than `max_observation_age_s`, is
       refused. Silence longer than `command_timeout_s` holds the robot. Ages are told by
@@ -60,21 +31,32 @@ class DriverCore:
     - *Emergency stop*, of the robot or an operator: latched. Only `rearm`, called by a person,
       takes it off, and the robot then starts from where it is measured.
 
+    Who is obeyed, the policy, a person or the way back to the start pose, says `Arbiter`.
     What is refused leaves the last target in force and is answered with it. After a gap of stamps
     longer than `command_timeout_s` (a pause, a new episode) the filter starts anew from the
     measured position, as the Gymnasium environment does at its reset. Not thread-safe.
     """
 
-    def __init__(self, contract: Contract, space: ActionSpace, *, exact: bool) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        space: ActionSpace,
+        *,
+        exact: bool,
+        deadman_timeout_s: float = 0.3,
+        start: StartPose | None = None,
+    ) -> None:
         """Start without a target: nothing is sent before a joint state is known.
 
         Args:
             contract: Joint order, limits, timeouts.
             space: Normalised action space that the answers are told in.
             exact: Lock-step.
+            deadman_timeout_s: Silence of a person who drives that counts as lost [s].
+            start: Where the robot goes between episodes; None: nowhere.
         """
         self._names = contract.joint_names
-        self._space, self._exact = space, exact
+        self._exact = exact
         self._timeout_ns = round(contract.command_timeout_s * 1e9)
         self._state_age_ns = round(contract.max_observation_age_s * 1e9)
         self._filter = SafetyFilter(contract)
@@ -82,9 +64,15 @@ class DriverCore:
         self._clock = StampClock(self._timeout_ns)
         self._measured = Measured(contract, exact=exact)
         self._takeover = Takeover(contract, exact=exact)
-        self._waiting: _Command | None = None
-        self._answers: dict[int, Answer] = {}
+        self.arbiter = Arbiter(
+            contract, exact=exact, timeout_ns=round(deadman_timeout_s * 1e9), start=start
+        )
+        self._waiting: Command | None = None
+        self._waiting_ns = 0  # since when, steady clock
+        self._answers = Answers(space)
         self._last_ns: int | None = None
+        self._own_ns: int | None = None  # stamp of the newest tick of the driver's own
+        self._ticked_ns: int | None = None  # newest policy tick that was accepted, steady clock
         self._anew = True  # the filter must start from a measured position first
         self._jumped = False  # the next command is refused, whatever it says
         self._pressed = False  # the robot's own stop, now
@@ -109,6 +97,11 @@ class DriverCore:
         return self._stopped
 
     @property
+    def source(self) -> Source:
+        """Who commands now; HOLD: nobody, or what is commanded was refused."""
+        return Source.HOLD if self._reasons else self.arbiter.source
+
+    @property
     def touched(self) -> tuple[tuple[str, str], ...]:
         """Links and obstacles that the newest command would have brought together."""
         return self._filter.touched
@@ -129,6 +122,7 @@ class DriverCore:
                 # Stamps of before and after cannot be compared: all that rests on them is void.
                 self._answers.clear()
                 self._last_ns, self._anew, self._jumped = None, True, True
+                self._own_ns = None
         self._measured.position(stamp_ns, position_rad, self._filter.last, now_ns)
         return self._judge_waiting(stamp_ns, now_ns) if self._exact else self._look(now_ns)
 
@@ -150,7 +144,6 @@ class DriverCore:
         names: Sequence[str],
         target_rad: np.ndarray,
         now_ns: int,
-        source: int = Source.POLICY,
     ) -> Answer | None:
         """Take a command; return the answer, or None while its measurements are under way.
 
@@ -159,22 +152,55 @@ class DriverCore:
             names: Joint names in the order of `target_rad`.
             target_rad: Joint targets [rad]; any length and content is answered.
             now_ns: Steady clock [ns].
-            source: POLICY or TELEOP.
         """
         known = self._answers.get(stamp_ns)
         if known is not None:
             # The robot is past it in real time; the twin waits for exactly this.
             return known._replace(send=known.send and self._exact)
-        command = _Command(stamp_ns, names, target_rad, source)
-        if self._exact and self._measured.awaits(stamp_ns):
-            self._waiting = command
+        if self._exact:
+            if self._waiting is None or self._waiting.stamp_ns != stamp_ns:
+                self._waiting, self._waiting_ns = Command(stamp_ns, names, target_rad), now_ns
+            return self._judge_waiting(stamp_ns, now_ns)
+        return self._judge(Command(stamp_ns, names, target_rad), now_ns)
+
+    def teleop(
+        self, stamp_ns: int, names: Sequence[str], target_rad: np.ndarray, now_ns: int
+    ) -> Answer | None:
+        """Take a person's command; return the answer to a tick that waited for it (lock-step).
+
+        See `Arbiter.word`. In real time, one older than `command_timeout_s` is passed over.
+        """
+        if self._exact or not stamp_ns or self._clock.age_ns(stamp_ns, now_ns) <= self._timeout_ns:
+            self.arbiter.word(stamp_ns, names, target_rad, now_ns)
+        return self._look_at_waiting(now_ns)
+
+    def deadman(self, held: bool, now_ns: int) -> Answer | None:
+        """Take the dead-man switch's word; as `teleop`."""
+        self.arbiter.deadman(held, now_ns)
+        return self._look_at_waiting(now_ns)
+
+    def drive(self, now_ns: int) -> Answer | None:
+        """Tick for whoever wants to move while the policy is silent (real time); call each period.
+
+        The answer carries WATCHDOG: it answers no tick of the policy's.
+
+        Args:
+            now_ns: Steady clock [ns].
+        """
+        if self._exact or self._stopped:
             return None
-        return self._judge(command, now_ns)
+        if self._ticked_ns is not None and now_ns - self._ticked_ns <= self._timeout_ns:
+            return None
+        measured, _ = self._measured.newest(now_ns, self._clock, self._state_age_ns)
+        stamp_ns = self._measured.newest_ns
+        in_force = None if self._anew or self._starts_anew(stamp_ns) else self._filter.last
+        command = self.arbiter.own(stamp_ns, in_force, measured, now_ns)
+        return None if command is None else self._judge(command, now_ns, own=True)
 
     def refuse(self, stamp_ns: int, reason: Reason) -> Answer:
         """Answer a command that is not looked at; nothing is sent, and it may come again."""
         self._refused += 1
-        return Answer(self._executed(stamp_ns, self._filter.last, Source.HOLD, reason), False)
+        return Answer(self._answers.make(stamp_ns, self._filter.last, Source.HOLD, reason), False)
 
     def failed(self, answer: Answer) -> Answer:
         """Take back what the client could not send; return what to say instead."""
@@ -185,10 +211,10 @@ class DriverCore:
             self._commands -= 1
             self._refused += 1
         self._reasons = executed.reasons | Reason.CLIENT_ERROR
-        said = self._executed(executed.stamp_ns, self._filter.last, Source.HOLD, self._reasons)
+        said = self._answers.make(executed.stamp_ns, self._filter.last, Source.HOLD, self._reasons)
         if executed.reasons & Reason.WATCHDOG:
             return Answer(said, False)  # answers no tick
-        return self._remember(Answer(said, False))
+        return self._answers.remember(Answer(said, False))
 
     def watch(self, now_ns: int) -> Answer | None:
         """Look for silence, of commands and of joint states (real time); return a hold's begin.
@@ -196,7 +222,9 @@ class DriverCore:
         Args:
             now_ns: Steady clock [ns].
         """
-        if self._exact or self._stopped or self._accepted_ns is None:
+        if self._exact:
+            return self._look_at_waiting(now_ns)  # perhaps the person fell silent
+        if self._stopped or self._accepted_ns is None:
             return None
         silent = now_ns - self._accepted_ns > self._timeout_ns
         if silent and not self._reasons & Reason.WATCHDOG:
@@ -249,13 +277,15 @@ class DriverCore:
             refused=self._refused,
             holds=self._holds,
             command_age_s=-1.0 if accepted is None else (now_ns - accepted) / 1e9,
+            source=int(self.source),
+            start_pose_episode=self.arbiter.at_start,
         )
 
     def _hold(self, reason: Reason) -> Answer:
         """Hold of the driver's own; WATCHDOG marks it as no tick's answer."""
         self._holds += 1
         self._reasons |= reason
-        executed = self._executed(
+        executed = self._answers.make(
             self._measured.newest_ns, self._filter.last, Source.HOLD, Reason.WATCHDOG | reason
         )
         return Answer(executed, send=True)
@@ -276,17 +306,22 @@ class DriverCore:
             return self._hold(Reason.FORCE_LIMIT)
         return None
 
+    def _look_at_waiting(self, now_ns: int) -> Answer | None:
+        waiting = self._waiting
+        return None if waiting is None else self._judge_waiting(waiting.stamp_ns, now_ns)
+
     def _judge_waiting(self, stamp_ns: int, now_ns: int) -> Answer | None:
         waiting = self._waiting
         if waiting is None or waiting.stamp_ns != stamp_ns or self._measured.awaits(stamp_ns):
             return None
+        if self.arbiter.awaits(stamp_ns, self._waiting_ns, now_ns):
+            return None
         self._waiting = None
         return self._judge(waiting, now_ns)
 
-    def _judge(self, command: _Command, now_ns: int) -> Answer:
+    def _judge(self, command: Command, now_ns: int, *, own: bool = False) -> Answer:
         measured, wrenches, refused = self._measured_for(command.stamp_ns, now_ns)
-        refused |= self._age(command.stamp_ns, now_ns)
-        refused |= self._form(command)
+        refused |= 0 if own else self._age(command.stamp_ns, now_ns)
         refused |= Reason.ESTOP if self._stopped else 0
         self._before = self._filter.last
         if not refused & _NO_STAMP:
@@ -296,13 +331,19 @@ class DriverCore:
                 self._filter.reset(measured)
                 self._anew = False
                 self._takeover.due()
+                self.arbiter.start_over()
             except SafetyError:
                 refused |= Reason.STALE_STATE
+        if not own:
+            command = self.arbiter.choose(command, self._filter.last, now_ns)
+        refused |= wrong_form(command, self._names)
         target, reasons = self._filter.last, refused
         if not refused and measured is not None:
             slow = self._takeover.scale(command.target, measured, now_ns)
+            slow = min(slow, self.arbiter.scale(command, target, now_ns))
             target, reasons = self._filter.filter(command.target, measured, wrenches, slow)
             self._takeover.done(reasons)
+            self.arbiter.done(reasons, now_ns, own=own)
         if reasons & ~LIMITED:
             self._refused += 1
             self._reasons = reasons & ~LIMITED
@@ -311,15 +352,20 @@ class DriverCore:
             self._commands += 1
             self._altered += reasons != 0
             self._reasons, self._accepted_ns = 0, now_ns
-            source = command.source
+            self._ticked_ns = self._ticked_ns if own else now_ns
+            source = int(command.source)
         stale = reasons & _NO_STAMP
-        if not stale:
+        if own:
+            self._own_ns = command.stamp_ns
+        elif not stale:
             self._last_ns = command.stamp_ns
         # An old tick moves nobody: the target in force is newer. Nor does the target of before a
         # gap, as long as nobody knows where the robot stands now; nor anything a stopped robot.
         send = target is not None and not stale and not self._anew and not self._pressed
-        executed = self._executed(command.stamp_ns, target, source, reasons)
-        return self._remember(Answer(executed, send))
+        if own:
+            reasons |= Reason.WATCHDOG
+        executed = self._answers.make(command.stamp_ns, target, source, reasons)
+        return Answer(executed, send) if own else self._answers.remember(Answer(executed, send))
 
     def _measured_for(
         self, stamp_ns: int, now_ns: int
@@ -347,32 +393,6 @@ class DriverCore:
         older = self._last_ns is not None and stamp_ns < self._last_ns
         return int(Reason.STALE_COMMAND) if older or age > self._timeout_ns else 0
 
-    def _form(self, command: _Command) -> int:
-        names = command.names
-        if len(names) != len(self._names) or len(command.target) != len(self._names):
-            return int(Reason.WRONG_LENGTH)
-        if tuple(names) != self._names:
-            return int(Reason.WRONG_ORDER)
-        return 0
-
     def _starts_anew(self, stamp_ns: int) -> bool:
-        last = self._last_ns
-        return last is None or stamp_ns - last > self._timeout_ns
-
-    def _executed(
-        self, stamp_ns: int, target: np.ndarray | None, source: int, reasons: int
-    ) -> ExecutedCommand:
-        return ExecutedCommand(
-            stamp_ns=stamp_ns,
-            source=int(source),
-            action_rad=_NONE_RAD if target is None else target,
-            action_norm=_NONE_NORM if target is None else self._space.to_norm(target),
-            altered=reasons != 0,
-            reasons=int(reasons),
-        )
-
-    def _remember(self, answer: Answer) -> Answer:
-        self._answers[answer.executed.stamp_ns] = answer
-        if len(self._answers) > _KEPT:
-            del self._answers[next(iter(self._answers))]
-        return answer
+        last = max(self._last_ns or 0, self._own_ns or 0)
+        return not last or stamp_ns - last > self._timeout_ns

@@ -119,6 +119,10 @@ class Takeover:
         """The next command takes over."""
         self._due, self._since_ns = self._ramp is not None, None
 
+    def forget(self) -> None:
+        """Nobody takes over any more."""
+        self._due, self._since_ns = False, None
+
     def scale(self, target_rad: np.ndarray, measured_rad: np.ndarray, now_ns: int) -> float:
         """Return the share of the velocity limits that holds for this command."""
         ramp = self._ramp

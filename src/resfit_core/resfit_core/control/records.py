@@ -49,6 +49,7 @@ class Source(IntEnum):
     POLICY = 0
     TELEOP = 1
     HOLD = 2
+    RESET = 3
 
 
 @dataclass(frozen=True, slots=True)

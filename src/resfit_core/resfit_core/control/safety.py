@@ -43,6 +43,7 @@ class Reason(IntFlag):
     STALE_WRENCH = 131072
     FROZEN_STATE = 262144
     CLOCK_JUMP = 524288
+    TELEOP_SILENT = 1048576
 
 
 LIMITED = int(

@@ -43,7 +43,12 @@ class Base(Protocol):
 class BaseTick:
     """Turns joined sensor sets and episode states into `PolicyStep`s. Not thread-safe.
 
+    While a person drives, the base goes on proposing, and plans anew at every step: the robot is
+    not where its chunk was planned for, and whoever gets it back begins with a fresh plan.
+
     Attributes:
+        follows_driver: lock-step: answer a set only after the driver's word on the step before, so
+            that the same hands give the same chunks. Only needed where a person may take over.
         dropped: ticks for which there was no fresh observation; real time only.
         replans: chunks planned anew after a hold.
     """
@@ -79,6 +84,9 @@ class BaseTick:
         self._ended: EpisodeState | None = None  # wants its last observation
         self._last: PolicyStep | None = None  # newest answer
         self._pending: tuple[int, Any] | None = None  # newest set that nobody has asked for yet
+        self._executed_ns = 0  # newest step that the driver answered
+        self._person = False  # a person's it was
+        self.follows_driver = False
         self.dropped = 0
         self.replans = 0
 
@@ -133,6 +141,9 @@ class BaseTick:
         if self._last is not None and stamp_ns <= self._last.stamp_ns:
             again = self._lockstep and stamp_ns == self._last.stamp_ns
             return self._last if again else None
+        if self._waits_for_driver():
+            self._pending = (stamp_ns, joined)
+            return None
         if self._ended is not None:
             return self._answer_last(stamp_ns, joined)
         if not self._running():
@@ -149,6 +160,18 @@ class BaseTick:
             self._joins_late = False
         return self._answer(stamp_ns, joined)
 
+    def on_executed(self, stamp_ns: int, *, person: bool) -> PolicyStep | None:
+        """Take the driver's word on a step; return the answer to a set that waited for it.
+
+        Args:
+            stamp_ns: Stamp of the observation that the driver answered [ns].
+            person: A person commanded, not the policy.
+        """
+        if self._last is None or stamp_ns < self._last.stamp_ns:
+            return None
+        self._executed_ns, self._person = stamp_ns, person
+        return self._take_pending()
+
     def on_drop(self) -> None:
         """Count a tick without a fresh observation (real time): nothing advances."""
         if self._running():
@@ -160,9 +183,14 @@ class BaseTick:
     def _answered(self, episode: int) -> bool:
         return self._last is not None and self._last.episode == episode and not self._last.is_last
 
+    def _waits_for_driver(self) -> bool:
+        open_ = self._ended if self._ended is not None else self._state
+        waits = self.follows_driver and open_ is not None and self._answered(open_.episode)
+        return waits and self._executed_ns < self._last.stamp_ns
+
     def _begin(self, state: EpisodeState) -> None:
         # Without the last observation of the one before: its recorder does without, in words.
-        self._ended = None
+        self._ended, self._person = None, False
         self._base.reset(state.seed)
 
     def _take_pending(self) -> PolicyStep | None:
@@ -190,6 +218,8 @@ class BaseTick:
     def _say(
         self, stamp_ns: int, joined: Any, episode: int, number: int, *, is_last: bool
     ) -> PolicyStep:
+        if self._person:
+            self._base.reset(self._state.seed)
         seen = self._build(joined)
         own = seen.base_observation
         proposal = self._base.act(seen.observation if own is None else own, seen.base_images)

@@ -22,6 +22,7 @@ WARMUP, TRAIN, EVALUATE, DEMO = 0, 1, 2, 3
 _FORMAT = "resfit-episode-1"
 _IMAGES = "images/"
 _FLOATS = ("observation", "base_action", "chunk_phase", "action", "reward")
+_PROPOSED = "proposed"
 _FLAGS = ("intervention", "explored")
 _META = {
     "terminated": bool,
@@ -66,6 +67,8 @@ class Episode:
         contract_sha256: hash of the contract, 64 hex digits (empty where there is none).
         base_sha256: hash of the base policy, 64 hex digits (empty where there is none).
         images: camera name to uint8 of shape (T + 1, H, W, 3); empty for state observations.
+        proposed: shape (T, act_dim), what base and residual would have done, normalised, [-1, 1],
+            beside what a person did; None: not kept.
     """
 
     observation: np.ndarray
@@ -85,6 +88,7 @@ class Episode:
     contract_sha256: str = ""
     base_sha256: str = ""
     images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    proposed: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Bring arrays to their types and refuse what does not fit.
@@ -92,7 +96,7 @@ class Episode:
         Raises:
             EpisodeError: a shape, a range or a combination of fields is wrong.
         """
-        for name in _FLOATS:
+        for name in self._floats:
             self._freeze(name, np.float32)
         for name in _FLAGS:
             self._freeze(name, np.bool_)
@@ -109,6 +113,10 @@ class Episode:
         return len(self.action)
 
     @property
+    def _floats(self) -> tuple[str, ...]:
+        return _FLOATS if self.proposed is None else (*_FLOATS, _PROPOSED)
+
+    @property
     def key(self) -> tuple[bool, int]:
         """What identifies it whatever its revision: (is a demo, number)."""
         return self.mode == DEMO, self.episode
@@ -120,7 +128,7 @@ class Episode:
 
     def to_bytes(self) -> bytes:
         """Return safetensors bytes; equal episodes give equal bytes."""
-        tensors = {name: getattr(self, name) for name in (*_FLOATS, *_FLAGS)}
+        tensors = {name: getattr(self, name) for name in (*self._floats, *_FLAGS)}
         tensors.update({_IMAGES + camera: image for camera, image in self.images.items()})
         header = {name: getattr(self, name) for name in _META}
         return tensorfile.pack(tensors, {"format": _FORMAT, **header})
@@ -147,6 +155,7 @@ class Episode:
             raise EpisodeError(f"episode: missing {missing}; record it again")
         images = {k[len(_IMAGES) :]: v for k, v in tensors.items() if k.startswith(_IMAGES)}
         fields: dict[str, Any] = {name: tensors[name] for name in (*_FLOATS, *_FLAGS)}
+        fields[_PROPOSED] = tensors.get(_PROPOSED)
         return cls(**fields, **{name: header[name] for name in _META}, images=images)
 
     def replace(self, **changes: Any) -> Episode:
@@ -186,6 +195,8 @@ class Episode:
             "intervention": (steps,),
             "explored": (steps,),
         }
+        if self.proposed is not None:
+            expected[_PROPOSED] = (steps, act_dim)
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise EpisodeError(
@@ -202,7 +213,7 @@ class Episode:
                 )
 
     def _check_values(self) -> None:
-        for name in _FLOATS:
+        for name in self._floats:
             finite = np.isfinite(getattr(self, name))
             if not finite.all():
                 where = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -210,7 +221,7 @@ class Episode:
                     f"{self._who()}: {name}{list(where)} is {getattr(self, name)[where]}; "
                     "drop the step at the source, never fill it in"
                 )
-        for name in ("base_action", "action"):
+        for name in [n for n in ("base_action", "action", _PROPOSED) if n in self._floats]:
             largest = float(np.abs(getattr(self, name)).max())
             if largest > _ACTION_LIMIT:
                 raise EpisodeError(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from resfit_core.data.episode import EVALUATE, Episode
+from resfit_core.data.episode import DEMO, EVALUATE, Episode
 from resfit_core.data.replay import ReplayBuffer, ReplayError, Windows
 
 
 class MixedReplay:
     """Half demos, half online (METHOD, recipe 5), with its own random generator. Not thread-safe.
 
-    While one side is empty the other fills the whole batch.
+    While one side is empty the other fills the whole batch. What a person did while they took over
+    joins the demo half too, whatever became of the episode: it is what a demonstrator does.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class MixedReplay:
     def add(self, episode: Episode) -> bool:
         """Store an online episode; False when that revision is already held.
 
-        A verdict corrected from success to failure takes the episode out of the demo half again.
+        A verdict corrected from success to failure takes the episode out of the demo half again,
+        but for a person's steps.
         """
         if episode.mode == EVALUATE:
             raise ReplayError(
@@ -66,11 +70,34 @@ class MixedReplay:
             )
         if not self.online.add(episode):
             return False
+        self._share(episode)
+        return True
+
+    def restore(self, demos: Iterable[Episode], online: Iterable[Episode]) -> None:
+        """Hold what both halves held when a checkpoint was written, in their order.
+
+        Args:
+            demos: Episodes of the demo half.
+            online: Likewise of the online half.
+        """
+        self.demos.clear()
+        self.online.clear()
+        for episode in online:
+            self.online.add(episode)
+        for episode in demos:
+            if episode.mode == DEMO:
+                self.demos.add(episode)
+            else:
+                self._share(episode)
+
+    def _share(self, episode: Episode) -> None:
+        """Put what of an online episode belongs there into the demo half."""
         if self._successes_to_demos and episode.success:
             self.demos.add(episode)
+        elif episode.intervention.any():
+            self.demos.add(episode, interventions_only=True)
         else:
             self.demos.remove(episode.key)
-        return True
 
     def sample(self, batch_size: int) -> Windows:
         """Return a batch; its first `demos` samples come from the demo half."""

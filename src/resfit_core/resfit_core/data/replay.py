@@ -82,13 +82,19 @@ class Memory:
 
 @dataclasses.dataclass
 class _Segment:
-    """Rows of one stored episode; `key` is None once the episode was taken out."""
+    """Rows of one stored episode; `key` is None once the episode was taken out.
+
+    `runs` holds first step and number of steps of each stretch that windows may begin in;
+    `proposed` what base and residual proposed where a person acted, shape (steps, act_dim).
+    """
 
     key: _Key | None
     start: int
     rows: int
     meta: dict[str, Any]
     sha256: str
+    runs: tuple[tuple[int, int], ...] = ()
+    proposed: np.ndarray | None = None
 
 
 class ReplayBuffer:
@@ -158,8 +164,12 @@ class ReplayBuffer:
         """Return the revision held, or -1."""
         return self._index[key].meta["revision"] if key in self._index else -1
 
-    def add(self, episode: Episode) -> bool:
+    def add(self, episode: Episode, *, interventions_only: bool = False) -> bool:
         """Store an episode, in place of a lower revision of it.
+
+        Args:
+            episode: Stored whole.
+            interventions_only: Windows begin at a person's steps only; they may end behind them.
 
         Returns:
             False when the same or a higher revision is already held: nothing was done.
@@ -173,7 +183,8 @@ class ReplayBuffer:
         rows = episode.steps + 1
         held = self._index.get(episode.key)
         if held is not None and rows <= held.rows:
-            self._write(held, episode)
+            segment = held
+            self._write(segment, episode)
         else:
             self.remove(episode.key)
             while self._used + rows > self.capacity:
@@ -184,6 +195,7 @@ class ReplayBuffer:
             self._segments.append(segment)
             self._index[episode.key] = segment
             self._write(segment, episode)
+        segment.runs = _runs(episode.intervention) if interventions_only else ((0, episode.steps),)
         self._reindex()
         return True
 
@@ -219,6 +231,7 @@ class ReplayBuffer:
             intervention=flags[:, 0],
             explored=flags[:, 1],
             images=self.frames.get(index),
+            proposed=segment.proposed,
             **meta,
         )
 
@@ -238,6 +251,8 @@ class ReplayBuffer:
 
     def draw(self, rng: np.random.Generator, size: int, per_episode: bool = False) -> np.ndarray:
         """Draw ring positions of steps.
+
+        A person's stretch counts as an episode where only interventions were stored.
 
         Args:
             rng: source of randomness.
@@ -339,7 +354,7 @@ class ReplayBuffer:
         names = ("terminated", "truncated", "episode", "revision", "mode", "seed", "success")
         names += ("contract_sha256", "base_sha256")
         segment.meta = {name: getattr(episode, name) for name in names} | {"steps": steps}
-        segment.sha256 = episode.sha256
+        segment.sha256, segment.proposed = episode.sha256, episode.proposed
 
     def _drop_oldest(self) -> None:
         segment = self._segments.pop(0)
@@ -349,8 +364,9 @@ class ReplayBuffer:
 
     def _reindex(self) -> None:
         live = [segment for segment in self._segments if segment.key is not None]
-        self._starts = np.array([segment.start for segment in live], np.int64)
-        steps = np.array([segment.meta["steps"] for segment in live], np.int64)
+        runs = [(s.start + first, count) for s in live for first, count in s.runs]
+        self._starts = np.array([start % self.capacity for start, _ in runs], np.int64)
+        steps = np.array([count for _, count in runs], np.int64)
         self._ends = np.cumsum(steps)
         self._befores = self._ends - steps
 
@@ -360,3 +376,9 @@ class ReplayBuffer:
             return np.zeros(0, np.int64)
         which = np.searchsorted(self._ends, step, side="right")
         return (self._starts[which] + step - self._befores[which]) % self.capacity
+
+
+def _runs(mask: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Return (first, count) of each unbroken stretch of true. Shape of `mask`: (steps,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return tuple((int(a), int(b - a)) for a, b in zip(edges[::2], edges[1::2], strict=True))
