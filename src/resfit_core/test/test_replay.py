@@ -211,15 +211,13 @@ def test_corrected_verdict_keeps_a_persons_steps_in_the_demo_half():
 
 
 def test_restored_halves_are_sampled_as_before():
-    """Pinned: a checkpoint names whole episodes; the demo half must not grow by reading it back."""
+    """A checkpoint names whole episodes: the demo half must not grow by reading it back."""
     replay = mixed(seed=3)
     replay.add_demo(episode(1, 5, True, mode=DEMO))
     for number in (4, 5):
         replay.add(episode(number, 8, intervention=np.arange(8) > 5))
     copy = mixed(seed=3)
-    held = [
-        [half.get(key) for key, _ in half.entries()] for half in (replay.demos, replay.online)
-    ]
+    held = [[half.get(key) for key, _ in half.entries()] for half in (replay.demos, replay.online)]
     copy.restore(*held)
     assert copy.sha256() == replay.sha256()
     for name in ("observation", "action", "discount"):

@@ -86,7 +86,9 @@ class Desk:
         executed, send = answer
         if send:
             limit = self.contract.velocity * self.contract.period_s
-            self.most = max(self.most, float(np.max(np.abs(executed.action_rad - self.at) / limit)))
+            self.most = max(
+                self.most, float(np.max(np.abs(executed.action_rad - self.at) / limit))
+            )
             self.at = executed.action_rad.copy()
         return executed
 
@@ -200,7 +202,9 @@ def test_some_joints_are_enough(desk: Desk) -> None:
         (["R_arm_j4"], [np.nan], Reason.NOT_FINITE),
     ],
 )
-def test_unsound_command_of_a_person_is_refused_and_held(desk: Desk, names, target, reason) -> None:
+def test_unsound_command_of_a_person_is_refused_and_held(
+    desk: Desk, names, target, reason
+) -> None:
     before = desk.tick(desk.home).action_rad
     desk.person(np.array(target), names=names)
     executed = desk.tick(lifted(desk))

@@ -217,7 +217,7 @@ def test_base_plans_anew_while_a_person_drives_and_at_hand_back(make):
 
 
 def test_next_episode_begins_with_a_chunk_of_its_own_after_a_person(make):
-    base, tick = make()
+    _, tick = make()
     begin(tick)
     tick.on_set(10 * T, 0)
     tick.on_executed(10 * T, person=True)

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from resfit_core.control import records
-from resfit_core.control.driver import DriverStatus
+from resfit_core.control.answers import DriverStatus
 from resfit_core.control.press import OperatorEvent
 from resfit_interfaces import msg as ours
 from resfit_ros.images import image_from_msg, image_to_msg

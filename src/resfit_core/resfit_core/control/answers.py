@@ -1,4 +1,4 @@
-"""The driver's answers: what is said of a tick, and what is remembered for one that comes again."""
+"""The driver's answers: what is said of a tick, and remembered for one that comes again."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class Arbiter:
       the person, or to bring the robot to its start pose.
 
     In lock-step a person's command that carries a stamp answers the observation of that stamp; the
-    tick waits for it, up to the time-out. Without a stamp the newest one counts. A command may name
-    some of the joints only: the others stay. Not thread-safe.
+    tick waits for it, up to the time-out. Without a stamp the newest one counts. A command may
+    name some of the joints only: the others stay. Not thread-safe.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class StartPose:
     """Where episodes start and how the robot gets there.
 
     Attributes:
-        poses: Joint targets [rad], passed in this order; the last is the start. Shape: (n, joints).
+        poses: Joint targets [rad], passed in this order, the last is the start. Shape: (n, joints)
         speed: Share of each joint's velocity limit, (0, 1].
         tolerance_rad: The robot stands there once every joint is measured this near [rad].
     """

@@ -33,7 +33,7 @@ class RecordedEpisode:
         proposed: float32 (T, act_dim), before the safety filter, normalised.
         action_norm: float32 (T, act_dim), executed, normalised.
         action_rad: float64 (T, act_dim), executed joint targets [rad].
-        source: uint8 (T,), POLICY, TELEOP (a person's: an intervention) or HOLD of `ExecutedCommand`.
+        source: uint8 (T,), of `ExecutedCommand`; TELEOP: a person's, an intervention.
         altered: bool (T,), the filter changed or refused the proposal.
         reasons: uint32 (T,), why.
         explored: bool (T,), exploration noise was added.
