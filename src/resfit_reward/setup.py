@@ -23,6 +23,7 @@ setup(
         "console_scripts": [
             "reward_button = resfit_reward.reward_button_node:main",
             "episode_manager = resfit_reward.episode_manager_node:main",
+            "teleop = resfit_reward.teleop_node:main",
             "panel = resfit_reward.panel_node:main",
             "success_classifier = resfit_reward.success_classifier_node:main",
         ],

@@ -28,6 +28,11 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
     ],
-    entry_points={"console_scripts": ["twin = resfit_sim.twin_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "twin = resfit_sim.twin_node:main",
+            "expert_teleop = resfit_sim.expert_teleop_node:main",
+        ]
+    },
     zip_safe=True,
 )

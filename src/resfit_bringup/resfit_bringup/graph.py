@@ -38,8 +38,8 @@ class Node:
         parameters: ROS parameters; a :class:`Ref` is replaced by the argument's value.
         required: Its death ends the run; every other node is started again.
         console: It gets the terminal's keyboard.
-        when: Name of the argument that must be true (or other than `none`) for it to start; empty:
-            it always does.
+        when: Argument that must be true (or other than `none`) for it to start, or
+            `argument=value`; empty: it always does.
     """
 
     package: str
@@ -146,6 +146,19 @@ MAPPING = Argument(
 KEYPAD = Argument(
     "keypad", "", "input device of a USB pedal or keypad, /dev/input/…; empty: none", kept=False
 )
+TELEOP = Argument(
+    "teleop", "none", "who may take over: gamepad: a person with one; expert: the twin's expert "
+    "plays a person; none: nobody, or who publishes teleop_command",
+    choices=("none", "gamepad", "expert"), kept=False,
+)  # fmt: skip
+TELEOP_MAPPING = Argument(
+    "teleop_mapping", "", "YAML of what sticks and keys move; empty: config/operator/teleop.yaml",
+    kept=False,
+)  # fmt: skip
+AUTO_RESET = Argument(
+    "auto_reset", False, "clock:=realtime: between episodes the robot goes to the task's start "
+    "pose (<task>.start.yaml) by itself",
+)  # fmt: skip
 PANEL_ON = Argument("panel", False, "true: the operator's panel, a web page", kept=False)
 PANEL_HOST = Argument(
     "panel_host", "127.0.0.1", "address of the panel; 0.0.0.0: reachable from outside, by token",
@@ -191,7 +204,8 @@ EVALUATE_ONLY = Argument(
 
 SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD, REWARD, CLASSIFIER)
 ENDS = (
-    RUN_DIR, KEYBOARD, MAPPING, KEYPAD, PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
+    RUN_DIR, KEYBOARD, MAPPING, KEYPAD, TELEOP, TELEOP_MAPPING, AUTO_RESET,
+    PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
 )  # fmt: skip
 
 # --- nodes ---------------------------------------------------------------------------------------
@@ -218,7 +232,10 @@ LEARNER = Node(
      "train_config": Ref("train_file"), "synchronous": Ref("synchronous")},
 )  # fmt: skip
 VEGA_DRIVER = Node(
-    "resfit_vega_driver", "vega_driver", {**TICK, "base": Ref("base")}, required=True
+    "resfit_vega_driver",
+    "vega_driver",
+    {**TICK, "base": Ref("base"), "auto_reset": Ref("auto_reset")},
+    required=True,
 )
 REWARD_BUTTON = Node(
     "resfit_reward", "reward_button",
@@ -239,6 +256,14 @@ ZED_CAMERA = Node(
 )  # fmt: skip
 
 
+TELEOP_NODE = Node(
+    "resfit_reward", "teleop",
+    {**TICK, "teleop_mapping": Ref("teleop_mapping"), "keyboard": False},
+    when="teleop=gamepad",
+)  # fmt: skip
+EXPERT_TELEOP = Node("resfit_sim", "expert_teleop", TICK, when="teleop=expert")
+
+
 def _with_panel(*nodes: Node) -> tuple[Node, ...]:
     """Add the panel; it knows by name whom to miss."""
     parameters = {
@@ -248,12 +273,16 @@ def _with_panel(*nodes: Node) -> tuple[Node, ...]:
         "panel_port": Ref("panel_port"),
         "expected_nodes": Ref("expected_nodes"),
     }
-    return (*nodes, Node("resfit_reward", "panel", parameters, when="panel"))
+    panel = Node("resfit_reward", "panel", parameters, when="panel")
+    return (*nodes, TELEOP_NODE, EXPERT_TELEOP, panel)
 
 
 def _manager(**parameters: Any) -> Node:
     train_config = {"train_config": Ref("train_file")}
-    return Node("resfit_reward", FINISHER, {**TICK, **RUN, **train_config, **parameters})
+    way_back = {"auto_reset": Ref("auto_reset")}
+    return Node(
+        "resfit_reward", FINISHER, {**TICK, **RUN, **train_config, **way_back, **parameters}
+    )
 
 
 JOBS: dict[str, Job] = {
@@ -360,6 +389,8 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     _check_reward(values)
     if values["camera_file"]:
         values["camera_file"] = str(Path(values["camera_file"]).resolve())
+    if values["teleop"] == "gamepad":
+        values["teleop_mapping"] = paths.teleop_mapping(values["teleop_mapping"])
     values["base"] = paths.base(values["base"], values["task"], values["observation"])
     if "demos" in values:
         values["demos"] = paths.demos(values["demos"], values["task"])
@@ -367,7 +398,7 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         values["warmup_episodes"] = paths.warmup_episodes(sources["train"])
     # Nodes read the run's own copies: one that is started again later finds what it had before.
     copies = {f"{kind}_file": str(run_file.config_copy(folder, kind)) for kind in sources}
-    wanted = [n for n in job.nodes if not n.when or values[n.when] not in (False, "none")]
+    wanted = [n for n in job.nodes if _is_wanted(n, values)]
     expected = ",".join(n.name for n in wanted if n.when != "panel")
     filled = {**values, **copies, "expected_nodes": expected}
     nodes = tuple(replace(n, parameters=_filled(n.parameters, filled)) for n in wanted)
@@ -391,6 +422,11 @@ def _check_reward(values: dict[str, Any]) -> None:
         )
     if given:
         values["classifier"] = str(Path(values["classifier"]).resolve())
+
+
+def _is_wanted(node: Node, values: Mapping[str, Any]) -> bool:
+    name, _, value = node.when.partition("=")
+    return not name or (values[name] == value if value else values[name] not in (False, "none"))
 
 
 def _filled(parameters: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,11 @@ def train_config(given: str, task: str, observation: str) -> str:
     return config_file("train", given or next(own, "default"))
 
 
+def teleop_mapping(given: str) -> str:
+    """Return what controls move; where no file is named, the shipped one."""
+    return config_file("operator", given or "teleop")
+
+
 def base_shipped(task: str, observation: str) -> Path:
     """Return where the task's shipped base policy lies."""
     return share() / "config" / "shipped" / Path(task).stem / f"base_{observation}.safetensors"

@@ -9,6 +9,7 @@ from resfit_bringup import node_parameters, paths
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import FINISHER, JOBS, Ref, resolve
 
+OPTIONAL = ("zed_camera", "success_classifier", "teleop", "expert_teleop")
 TRAIN_NODES = {
     "base_policy": "resfit_base",
     "residual_policy": "resfit_residual",
@@ -21,6 +22,8 @@ TRAIN_NODES = {
     "panel": "resfit_reward",
     "zed_camera": "resfit_vega_driver",
     "success_classifier": "resfit_reward",
+    "teleop": "resfit_reward",
+    "expert_teleop": "resfit_sim",
 }
 
 
@@ -105,14 +108,21 @@ def test_record_lets_the_expert_act_in_the_bases_place(share):
     assert "learner" not in [n.name for n in plan.nodes]
 
 
+@pytest.mark.parametrize(
+    ("who", "name"), [("gamepad", "teleop"), ("expert", "expert_teleop"), ("none", "")]
+)
+def test_who_may_take_over_is_one_at_most(share, tmp_path, who, name):
+    (tmp_path / "mine.yaml").write_text("")
+    plan = resolve("train", {"teleop": who, "teleop_mapping": str(tmp_path / "mine.yaml")})
+    assert [n.name for n in plan.nodes if "teleop" in n.name] == [name] * bool(name)
+
+
 def test_panel_runs_where_it_is_asked_for_and_knows_the_others(share):
     assert "panel" not in [n.name for n in resolve("train", {}).nodes]
     plan = resolve("train", {"panel": "true", "panel_port": "9000"})
     given = parameters(plan, "panel")
     assert (given["panel_port"], given["panel_host"]) == (9000, "127.0.0.1")
-    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {
-        "panel", "zed_camera", "success_classifier"
-    }  # fmt: skip
+    assert set(given["expected_nodes"].split(",")) == set(TRAIN_NODES) - {"panel", *OPTIONAL}
 
 
 def test_the_camera_node_runs_where_it_is_asked_for_and_the_twin_draws_no_more(share):

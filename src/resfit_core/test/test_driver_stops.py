@@ -234,16 +234,16 @@ def test_overload_holds_and_a_lighter_load_releases(robot) -> None:
             robot.nod(0.01), wrench=np.array([newton, 0, 0, 0, 0, 0])
         ).executed.reasons
 
-    assert [load(n) for n in (39, 41, 30, 24)] == [0, Reason.FORCE_LIMIT, Reason.FORCE_LIMIT, 0]
+    assert [load(n) for n in (89, 91, 60, 44)] == [0, Reason.FORCE_LIMIT, Reason.FORCE_LIMIT, 0]
 
 
 def test_overload_holds_before_the_next_command(robot) -> None:
     robot.tick(robot.nod(0.05))
     robot.now += 10 * MS
-    hold = robot.core.wrench(0, robot.stamp, np.array([50.0, 0, 0, 0, 0, 0]), robot.now)
+    hold = robot.core.wrench(0, robot.stamp, np.array([150.0, 0, 0, 0, 0, 0]), robot.now)
     assert hold.send
     assert hold.executed.reasons == Reason.FORCE_LIMIT | Reason.WATCHDOG  # no tick's answer
-    again = robot.core.wrench(0, robot.stamp, np.array([50.0, 0, 0, 0, 0, 0]), robot.now)
+    again = robot.core.wrench(0, robot.stamp, np.array([150.0, 0, 0, 0, 0, 0]), robot.now)
     assert again is None
 
 
@@ -252,7 +252,7 @@ def test_overload_on_joints_that_are_no_numbers_sends_none(robot) -> None:
     robot.tick(robot.nod(0.05))
     robot.now += 10 * MS
     robot.core.measured(robot.stamp, robot.position * np.nan, robot.now)
-    heavy = np.array([50.0, 0, 0, 0, 0, 0])
+    heavy = np.array([150.0, 0, 0, 0, 0, 0])
     robot.core.wrench(0, robot.stamp, heavy, robot.now)
     answer = robot.order()
     assert answer.executed.reasons & Reason.STALE_STATE
@@ -261,7 +261,7 @@ def test_overload_on_joints_that_are_no_numbers_sends_none(robot) -> None:
 
 def test_wrench_of_the_same_stamp_is_waited_for_in_lockstep(contract, start) -> None:
     core = DriverCore(contract, ActionSpace.from_limits(contract), exact=True)
-    heavy = np.array([50.0, 0, 0, 0, 0, 0])
+    heavy = np.array([150.0, 0, 0, 0, 0, 0])
     core.measured(FIRST, start, 0)
     assert core.command(FIRST, contract.joint_names, start, 0) is not None  # none was ever heard
     for stream in (0, 1):

@@ -69,6 +69,9 @@ class EpisodeManagerNode(Node):
         auto_start = declare(
             self, "auto_start", True, "start each episode without a person's word"
         )
+        auto_reset = declare(
+            self, "auto_reset", False, "wait until the driver has gone to the start pose"
+        )
         if not run_dir:
             raise ParameterError("parameter 'run_dir' is empty; give the folder of the run")
         learning = TrainConfig.from_yaml(train_config) if train_config else TrainConfig()
@@ -92,6 +95,7 @@ class EpisodeManagerNode(Node):
         clocks = Clocks(time.monotonic_ns, time.time, lambda: self.get_clock().now().nanoseconds)
         self._manager = EpisodeManager(book, settings, budget, self, clocks)
         self._run_id = settings.run_id
+        self._auto_reset, self._at_start = auto_reset, 0
         self._wanted: tuple[int, int] | None = None
         self._said, self._said_at = "", 0.0
         self._open()
@@ -104,6 +108,7 @@ class EpisodeManagerNode(Node):
             (ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(400)),
             (ours.EpisodeRecorded, "episode_recorded", self._on_recorded, qos.reliable(100)),
             (ours.LearnerStatus, "learner_status", self._on_learner, qos.LATCHED_IN),
+            (ours.DriverState, "driver_state", self._on_driver, qos.reliable(10)),
         ):
             self.create_subscription(kind, topic, callback, profile)
         self.create_timer(_LOOK_S, self._look)
@@ -131,8 +136,11 @@ class EpisodeManagerNode(Node):
         self._ask_for_scene()
 
     def absent(self) -> str:
-        """Return the needed nodes that do not publish."""
-        return ", ".join(n for n, topic in _NEEDED.items() if not self.count_publishers(topic))
+        """Return the needed nodes that do not publish, and a robot that is still on its way."""
+        missing = [n for n, topic in _NEEDED.items() if not self.count_publishers(topic)]
+        if self._auto_reset and self._at_start != self._manager.state.episode:
+            missing.append("the robot at its start pose")
+        return ", ".join(missing)
 
     def warn(self, text: str) -> None:
         """Log a warning; one that comes again and again only every few seconds."""
@@ -189,6 +197,9 @@ class EpisodeManagerNode(Node):
     def _on_learner(self, msg: ours.LearnerStatus) -> None:
         news = LearnerNews(msg.state, msg.updates_owed, msg.weights_version, msg.last_episode)
         self._tell(self._manager.learner, news)
+
+    def _on_driver(self, msg: ours.DriverState) -> None:
+        self._at_start = msg.start_pose_episode
 
     def _look(self) -> None:
         self._ask_for_scene()

@@ -26,7 +26,7 @@ _RELEASES = 3  # the word that the switch is open is said so often
 
 
 class TeleopNode(Node):
-    """Publishes `teleop_deadman` and, while it is held, `teleop_command` from the targets in force.
+    """Publishes `teleop_deadman` and, while it is held, `teleop_command`.
 
     What a control moves decides `Jog`; whether the robot obeys, the driver. Other devices, leader
     arms for example, publish the two topics themselves.
@@ -55,9 +55,7 @@ class TeleopNode(Node):
         self._key, self._key_s = "", -1.0
         self._releases = 0
         self._hand = self.create_publisher(Bool, "teleop_deadman", qos.reliable(10))
-        self._commands = self.create_publisher(
-            JointTrajectory, "teleop_command", qos.reliable(10)
-        )
+        self._commands = self.create_publisher(JointTrajectory, "teleop_command", qos.reliable(10))
         self.create_subscription(Joy, "joy", self._on_joy, qos.sensor("realtime"))
         self.create_subscription(
             ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(10)

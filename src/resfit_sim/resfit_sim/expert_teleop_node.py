@@ -38,9 +38,7 @@ class ExpertTeleopNode(Node):
             self, "clock", "lockstep", "lockstep: the twin waits for every answer; realtime: not",
             choices=("lockstep", "realtime"),
         )  # fmt: skip
-        share = declare(
-            self, "takeover_share", 0.5, "of the practice episodes", range=(0.0, 1.0)
-        )
+        share = declare(self, "takeover_share", 0.5, "of the practice episodes", range=(0.0, 1.0))
         steps = declare(
             self, "takeover_steps", 0, "steps that it drives; 0: to the end", range=(0, None)
         )
@@ -58,9 +56,7 @@ class ExpertTeleopNode(Node):
         # The twin's sensors of one moment carry one stamp, in both clocks.
         self._joiner: SensorJoiner[Any] = SensorJoiner(_TOPICS, exact=True, slack_ns=0)
         self._hand = self.create_publisher(Bool, "teleop_deadman", qos.reliable(10))
-        self._commands = self.create_publisher(
-            JointTrajectory, "teleop_command", qos.reliable(10)
-        )
+        self._commands = self.create_publisher(JointTrajectory, "teleop_command", qos.reliable(10))
         self.create_subscription(
             ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
         )
