@@ -1,6 +1,6 @@
 """Hand-overs and hand-backs at random moments: how far targets jump, in both clocks.
 
-    make bench-takeover ARGS="--handovers 200"
+    make bench-takeover ARGS="--handovers 100"
 
 The driver's core with the robot's contract and safety file; a policy and a person that swing every
 joint, each in its own way, far apart where hands change. The robot follows its
@@ -155,7 +155,7 @@ def play(contract: Contract, home: np.ndarray, handovers: int, seed: int, *, exa
 def main() -> int:
     """Measure, print, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--handovers", type=int, default=200, help="in each clock")
+    parser.add_argument("--handovers", type=int, default=100, help="in each clock")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     task = ROOT / "config/task/woolly_ball_pnp.yaml"

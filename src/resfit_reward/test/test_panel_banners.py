@@ -2,7 +2,7 @@
 
 import pytest
 
-from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
+from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase, Source
 from resfit_reward.panel.health import Driver, Learner
 from resfit_reward.panel.history import WINDOW
 from resfit_reward.panel.loop import Loop, Spread
@@ -24,6 +24,15 @@ def test_learner_that_complains_while_it_works(panel):
     assert texts(panel) == []
     panel.learner(Learner(2, "Q does not see the action"), 0.0)
     assert texts(panel) == ["The learner says: Q does not see the action"]
+
+
+def test_who_moves_the_robot_is_said(panel):
+    panel.driver(Driver(mode=1, source=Source.POLICY), 0.5)
+    assert texts(panel) == []
+    panel.driver(Driver(mode=1, source=Source.TELEOP), 0.5)
+    assert texts(panel) == ["A person drives the robot"]
+    panel.driver(Driver(mode=1, source=Source.RESET), 0.5)
+    assert texts(panel) == ["The robot goes to its start pose: nobody reaches in"]
 
 
 def test_rewards_that_never_come(panel):

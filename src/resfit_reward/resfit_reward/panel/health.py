@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from resfit_core.control.records import Source
 from resfit_reward.panel.view import BAD, CALM, OK, WARN, Banner, Tile
 
 DRIVER, LEARNER = "vega_driver", "learner"
@@ -17,6 +18,11 @@ _LEARNER_WORDS = ("starting", "waits for data", "training", "failed")
 _DRIVER_WORDS = ("inactive", "active", "holds", "e-stop")
 _HOLDING, _ESTOPPED, _FAILED = 2, 3, 3
 _AT_WORK = (1, 2)  # states of the learner in which a message is a complaint
+
+_WHO = {
+    Source.TELEOP: Banner(OK, "A person drives the robot"),
+    Source.RESET: Banner(WARN, "The robot goes to its start pose: nobody reaches in"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Driver:
     refused: int = 0
     holds: int = 0
     command_age_s: float = -1.0
+    source: int = int(Source.HOLD)
 
     @property
     def estopped(self) -> bool:
@@ -94,6 +101,8 @@ class Health:
         if DRIVER not in gone and 0 <= self._driver_s < now_s - _DRIVER_SILENT_S:
             silent = now_s - self._driver_s
             yield Banner(BAD, f"{DRIVER} is silent for {silent:.0f} s; the robot holds")
+        elif driver.source in _WHO:
+            yield _WHO[driver.source]
         elif driver.mode == _HOLDING and running:
             yield Banner(WARN, f"The robot holds: {driver.reason or 'no reason given'}")
         if learner.state == _FAILED and self._learner_s >= 0:
