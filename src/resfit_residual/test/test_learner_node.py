@@ -118,6 +118,18 @@ def test_an_episode_becomes_weights_that_the_residual_takes(graph):
     assert policy.load(data, weights.sha256) == 1
 
 
+def test_it_trains_while_the_scene_is_reset(graph):
+    """The person beside the robot needs half a minute; the learner needs no word to go on."""
+    graph.send(episode(1))
+    assert graph.told_of(1)
+    resetting = ours.EpisodeState(phase=ours.EpisodeState.RESETTING, episode=2, run_id="run")
+    graph.states.publish(resetting)
+    assert graph.ros.spin_until(
+        lambda: graph.told[-1].updates_owed == 0 and graph.told[-1].updates
+    )
+    assert graph.ros.spin_until(lambda: graph.weights)
+
+
 def test_a_damaged_episode_is_refused_and_asked_for_again(graph):
     graph.send(episode(1), sha256="0" * 64)
     assert graph.told_of(1)

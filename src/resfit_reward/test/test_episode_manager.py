@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
 
 from resfit_interfaces.msg import (
+    DriverState,
     EpisodeRecorded,
     EpisodeState,
     ExecutedCommand,
@@ -127,6 +128,23 @@ def test_run_waits_for_what_the_learner_owes(ros, tmp_path):
     assert ros.spin_until(lambda: "updates" in world.last.reason)
     assert world.last.phase == EpisodeState.READY
     world.learner.publish(LearnerStatus(state=LearnerStatus.WAITING))
+    assert ros.spin_until(lambda: world.last.phase == EpisodeState.FINISHED)
+
+
+def test_confirmed_scene_waits_for_the_robot_at_its_start_pose(ros, tmp_path):
+    """RESET_DONE while the arms are still on their way: the episode begins once they stand."""
+    world = World(ros)
+    driver = world.probe.create_publisher(DriverState, "driver_state", qos.reliable(10))
+    plan = {"episodes": 1, "wait_for_learner": False, "auto_reset": True}
+    ros.add(EpisodeManagerNode, {**FILES, "run_dir": str(tmp_path), **plan})
+    assert ros.connected(world.probe, "driver_state", "episode_state")
+    assert ros.spin_until(lambda: "the robot at its start pose" in world.last.reason)
+    assert (world.last.phase, world.last.episode) == (EpisodeState.READY, 1)
+    # Where it stood for another episode counts for nothing.
+    driver.publish(DriverState(start_pose_episode=7))
+    ros.spin_until(lambda: False, 0.2)
+    assert world.last.phase == EpisodeState.READY
+    driver.publish(DriverState(start_pose_episode=1))
     assert ros.spin_until(lambda: world.last.phase == EpisodeState.FINISHED)
 
 
