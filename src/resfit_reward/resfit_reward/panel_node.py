@@ -20,7 +20,7 @@ from resfit_core.run_log import read_episodes
 from resfit_interfaces import msg as ours
 from resfit_reward.panel.cameras import Cameras, Picture
 from resfit_reward.panel.health import Driver, Learner
-from resfit_reward.panel.loop import Loop, Spread
+from resfit_reward.panel.loop import Loop
 from resfit_reward.panel.state import PanelState
 from resfit_ros import conversions, qos
 from resfit_ros.contract import declare_contract
@@ -194,10 +194,7 @@ class PanelNode(Node):
         self._show()
 
     def _on_loop(self, msg: ours.LoopStats) -> None:
-        rows = zip(msg.stages, msg.p50_ms, msg.p99_ms, msg.max_ms, strict=True)
-        period = Spread(msg.period_p50_ms, msg.period_p99_ms, msg.period_max_ms)
-        news = Loop(msg.node, msg.late, msg.dropped, period, {n: Spread(*t) for n, *t in rows})
-        self._state.loop(news, time.monotonic())
+        self._state.loop(Loop.read(msg), time.monotonic())
 
     def _on_guess(self, msg: DiagnosticStatus) -> None:
         self._state.guess(msg.message)

@@ -13,7 +13,13 @@ pytest.importorskip("nicegui", reason="NiceGUI is not installed: run 'make setup
 from rcl_interfaces.msg import Log
 
 from resfit_core.control.press import Press
-from resfit_interfaces.msg import DriverState, EpisodeState, LearnerStatus, OperatorEvent
+from resfit_interfaces.msg import (
+    DriverState,
+    EpisodeState,
+    LearnerStatus,
+    LoopStats,
+    OperatorEvent,
+)
 from resfit_reward.panel_node import PanelNode
 from resfit_ros import qos
 
@@ -34,8 +40,15 @@ class Bench:
         self.states = make(EpisodeState, "episode_state", qos.LATCHED)
         self.driver = make(DriverState, "driver_state", qos.reliable(10))
         self.learner = make(LearnerStatus, "learner_status", qos.LATCHED)
+        self.loops = make(LoopStats, "loop_stats", qos.reliable(10))
         self.log = make(Log, "/rosout", qos.reliable(10))
-        topics = ("operator_event", "episode_state", "driver_state", "learner_status")
+        topics = (
+            "operator_event",
+            "episode_state",
+            "driver_state",
+            "learner_status",
+            "loop_stats",
+        )
         assert ros.connected(self.probe, *topics)
 
     def post(self, button):
@@ -72,11 +85,18 @@ def test_what_the_graph_says_is_shown(bench):
     )
     bench.learner.publish(LearnerStatus(state=2, updates=123, weights_version=7))
     bench.driver.publish(DriverState(mode=DriverState.HOLDING, reason="no command"))
+    bench.loops.publish(
+        LoopStats(
+            node="vega_driver", stages=["observation_to_command"], p50_ms=[9.0], p99_ms=[12.0],
+            max_ms=[15.0],
+        )
+    )  # fmt: skip
     bench.log.publish(Log(level=30, name="recorder", msg="slow disk"))
     spun = bench.ros.spin_until
     assert spun(lambda: bench.view().reason == "waits for: recorder")
     assert spun(lambda: "v7" in [t.value for t in bench.view().learner])
     assert spun(lambda: "no command" in [t.note for t in bench.view().control])
+    assert spun(lambda: "9.0 ms" in [t.value for t in bench.view().control])
     assert spun(lambda: [m.text for m in bench.view().messages] == ["slow disk"])
     assert spun(lambda: dict(bench.view().nodes)["vega_driver"] == "ok")
 

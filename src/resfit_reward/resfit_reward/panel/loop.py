@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from resfit_reward.panel.view import CALM, OK, WARN, Tile
 
@@ -29,6 +30,14 @@ class Loop:
     dropped: int = 0
     period: Spread = field(default_factory=Spread)
     stages: dict[str, Spread] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, said: Any) -> Loop:
+        """Take the numbers off a `LoopStats` message."""
+        rows = zip(said.stages, said.p50_ms, said.p99_ms, said.max_ms, strict=True)
+        period = Spread(said.period_p50_ms, said.period_p99_ms, said.period_max_ms)
+        stages = {name: Spread(*times) for name, *times in rows}
+        return cls(said.node, said.late, said.dropped, period, stages)
 
 
 class LoopHealth:
