@@ -22,6 +22,7 @@ setup(
         "console_scripts": [
             "residual_policy = resfit_residual.residual_policy_node:main",
             "recorder = resfit_residual.recorder_node:main",
+            "player = resfit_residual.player_node:main",
             "learner = resfit_residual.learner_node:main",
         ],
     },

@@ -65,6 +65,7 @@ class Job:
         arguments: What a user may give.
         nodes: What is started.
         needs_run: It works on the folder of an earlier run.
+        finisher: Node whose exit with code 0 means that the run is finished.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Job:
     arguments: tuple[Argument, ...]
     nodes: tuple[Node, ...]
     needs_run: bool = False
+    finisher: str = FINISHER
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,11 @@ class Plan:
     values: Mapping[str, Any]
     nodes: tuple[Node, ...]
     sources: Mapping[str, str]
+
+    @property
+    def finisher(self) -> str:
+        """Node whose exit with code 0 means that the run is finished."""
+        return JOBS[self.job].finisher
 
     @property
     def log_level(self) -> str:
@@ -202,6 +209,18 @@ EVALUATE_ONLY = Argument(
     "again", least=1, kept=False,
 )  # fmt: skip
 
+BAG = Argument(
+    "bag", "", "what to replay: an episode, a run, or a folder of episodes; several by commas",
+    kept=False,
+)  # fmt: skip
+WEIGHTS = Argument(
+    "weights", "", "residual weights to replay with; empty: those of the bag's run", kept=False
+)
+TOLERANCE = Argument(
+    "tolerance", 0.0, "differences up to this do not count; 0: equal to the bit", least=0,
+    kept=False,
+)  # fmt: skip
+
 SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD, REWARD, CLASSIFIER)
 ENDS = (
     RUN_DIR, KEYBOARD, MAPPING, KEYPAD, TELEOP, TELEOP_MAPPING, AUTO_RESET,
@@ -262,6 +281,13 @@ TELEOP_NODE = Node(
     when="teleop=gamepad",
 )  # fmt: skip
 EXPERT_TELEOP = Node("resfit_sim", "expert_teleop", TICK, when="teleop=expert")
+LOCKSTEP = {"clock": "lockstep"}  # a bag waits for every answer, whatever clock it was made by
+PLAYER = Node(
+    "resfit_residual", "player",
+    {**CONTRACT, "bag": Ref("bag"), "weights": Ref("weights"), "tolerance": Ref("tolerance"),
+     "run_dir": Ref("run_dir")},
+    required=True,
+)  # fmt: skip
 
 
 def _with_panel(*nodes: Node) -> tuple[Node, ...]:
@@ -343,6 +369,18 @@ JOBS: dict[str, Job] = {
                 ),
             ),
         ),
+        Job(
+            "replay",
+            "play recorded sensors through the live nodes; compare with what was recorded",
+            (BAG, ROBOT, TASK, OBSERVATION, BASE, TRAIN_CONFIG, SEED, WEIGHTS, TOLERANCE, RUN_DIR,
+             PARAMS_FILE, LOG_LEVEL),
+            (
+                PLAYER,
+                *(replace(n, parameters={**n.parameters, **LOCKSTEP})
+                  for n in (VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY)),
+            ),
+            finisher=PLAYER.name,
+        ),
     )
 }  # fmt: skip
 
@@ -371,6 +409,8 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     job = job_named(name)
     parse_all(job.arguments, given, name)  # mistakes of the user's before those of an old run
     folder = Path(paths.run_dir(given.get("run_dir", "")))
+    if "bag" in given:
+        given = run_file.with_the_bags_run(given, job.arguments)
     if job.needs_run or (folder / run_file.NAME).exists():
         if not given.get("run_dir"):
             raise UsageError(f"job '{name}' needs run_dir:=<folder of a run>, e.g. runs/latest")
@@ -381,13 +421,14 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         "task": paths.config_file("task", values["task"]),
         "train": paths.train_config(values["train_config"], values["task"], values["observation"]),
     }
-    if values["camera"] != "none" and values["clock"] == "lockstep":
+    if values.get("camera", "none") != "none" and values["clock"] == "lockstep":
         raise UsageError(
             f"camera:={values['camera']} sees a real scene, which waits for nobody: give "
             "clock:=realtime as well"
         )
-    _check_reward(values)
-    if values["camera_file"]:
+    if "reward" in values:
+        _check_reward(values)
+    if values.get("camera_file"):
         values["camera_file"] = str(Path(values["camera_file"]).resolve())
     if values["teleop"] == "gamepad":
         values["teleop_mapping"] = paths.teleop_mapping(values["teleop_mapping"])

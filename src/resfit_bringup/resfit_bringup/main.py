@@ -10,7 +10,7 @@ from pathlib import Path
 from resfit_bringup.arguments import split_pairs
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import JOBS, resolve
-from resfit_bringup.rules import FINISHED
+from resfit_bringup.rules import DIFFERENT, FINISHED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     plan = resolve(options.job, split_pairs(options.pairs))
     outcome = run.run(plan)
     folder = Path(plan.values["run_dir"])
-    if outcome.code != FINISHED:
+    if outcome.code not in (FINISHED, DIFFERENT):
         print(run.what_next(outcome, folder), file=sys.stderr)
     elif plan.values.get("report"):
         from resfit_bringup import reporting

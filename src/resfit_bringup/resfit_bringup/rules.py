@@ -11,6 +11,7 @@ from dataclasses import dataclass
 FINISHED = 0
 FAILED = 1
 BAD_INPUT = 2  # a node that exits with this refused its input: to start it again helps nobody
+DIFFERENT = 3  # the finisher did its work, and its answer is no
 SPARE = ("panel",)  # the robot goes on without it: whatever becomes of it, the run does not end
 _SPARE_WAIT_S = 60.0
 
@@ -79,6 +80,8 @@ class Rules:
         """
         if name == self._finisher and code == FINISHED:
             return Outcome(FINISHED, "finished")
+        if name == self._finisher and code == DIFFERENT:
+            return Outcome(DIFFERENT, "finished: what was replayed differs from what was recorded")
         why = f"{name} {_in_words(code)}" + (f": {last_line}" if last_line else "")
         if code == BAD_INPUT and name not in SPARE:
             return Outcome(BAD_INPUT, why)

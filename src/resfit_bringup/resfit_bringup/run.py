@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from resfit_bringup import checks, paths, run_dir, run_file
-from resfit_bringup.graph import FINISHER, Node, Plan
+from resfit_bringup.graph import Node, Plan
 from resfit_bringup.live import View
 from resfit_bringup.processes import Command
 from resfit_bringup.progress import Progress
@@ -24,7 +24,7 @@ def run(plan: Plan, limits: Limits | None = None) -> Outcome:
     hashes = checks.check(plan)
     folder = run_dir.open_run(plan, hashes)
     view = View([n.name for n in plan.nodes], Progress(folder, planned(plan, folder)))
-    supervisor = Supervisor(commands(plan, folder), folder / "logs", view, FINISHER, limits)
+    supervisor = Supervisor(commands(plan, folder), folder / "logs", view, plan.finisher, limits)
     view.event("run", f"{plan.job} in {folder}")
     view.start()
     try:

@@ -47,6 +47,25 @@ def with_inherited(
     return {**inherited, **given}
 
 
+def with_the_bags_run(
+    given: Mapping[str, str], arguments: Iterable[Argument]
+) -> Mapping[str, str]:
+    """Return what was given, with the settings of the run that `bag` belongs to as defaults.
+
+    Raises:
+        UsageError: There is no such bag.
+    """
+    bags = [Path(word.strip()).resolve() for word in given["bag"].split(",")]
+    missing = [path for path in bags if not path.exists()]
+    if missing:
+        raise UsageError(f"bag:={missing[0]} does not exist: give an episode, a run, or a folder")
+    given = {**given, "bag": ",".join(map(str, bags))}
+    # <run>/episodes/<episode>/<file>
+    near = (bags[0], *bags[0].parents)[:4]
+    run = next((folder for folder in near if (folder / NAME).is_file()), None)
+    return with_inherited(given, arguments, run) if run else given
+
+
 def config_copy(folder: Path, kind: str) -> Path:
     """Return where a run keeps its own copy of the `robot`, `task` or `train` YAML."""
     return folder / "config" / f"{kind}.yaml"

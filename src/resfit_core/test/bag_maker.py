@@ -90,7 +90,11 @@ def write_demo(
     base_sha256: str = "b" * 64,
     images=(),
     extra=(),
+<<<<<<< HEAD
     sources=None,
+=======
+    more_topics=None,
+>>>>>>> e47f2b4 (Replay: player node, job and launch file; recorded sensors through the live nodes, compared to the bit)
     **changes,
 ) -> Path:
     """Write an episode of T steps from arrays; `images`: per camera (T + 1, H, W, 3)."""
@@ -124,5 +128,6 @@ def write_demo(
         "contract_sha256": contract.sha256,
         "base_sha256": base_sha256,
     }
-    write_episode(folder, Manifest(**{**fields, **changes}), messages)
+    manifest = Manifest(**{**fields, **changes})
+    write_episode(folder, manifest, messages, more_topics=more_topics)
     return episode_folder(folder, episode)

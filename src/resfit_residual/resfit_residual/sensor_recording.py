@@ -15,7 +15,7 @@ from resfit_interfaces.msg import OperatorEvent
 from resfit_ros import peek, qos
 from resfit_ros.parameters import declare
 
-_TYPES = {
+MESSAGE_TYPES = {
     "sensor_msgs/msg/JointState": JointState,
     "sensor_msgs/msg/Image": Image,
     "geometry_msgs/msg/WrenchStamped": WrenchStamped,
@@ -41,7 +41,7 @@ def record_sensors(node: Node, contract: Contract) -> SensorLog:
     log = SensorLog(sensor_topics(contract, level), most << 20)
     for topic, name in log.topics.items():
         profile = qos.reliable(100) if topic == EVENTS else qos.sensor(clock, depth=100)
-        node.create_subscription(_TYPES[name], topic, _into(log, topic), profile, raw=True)
+        node.create_subscription(MESSAGE_TYPES[name], topic, _into(log, topic), profile, raw=True)
     return log
 
 

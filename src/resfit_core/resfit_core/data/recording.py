@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from resfit_core.data.bag_types import TOPICS, BagError
 from resfit_core.data.bags import Manifest, read_manifest
 from resfit_core.data.sensor_log import EVENTS
 
+_IMAGE = "sensor_msgs/msg/Image"
 _STAMP = slice(4, 12)  # sec and nanosec of the header, after the encapsulation
 
 
@@ -72,8 +73,14 @@ def restamped(data: bytes, stamp_ns: int) -> bytes:
     return bytes(out)
 
 
-def read_recording(path: Path) -> Recording:
+def read_recording(path: Path, cameras: Sequence[str] = ()) -> Recording:
     """Read an episode's folder for playing.
+
+    Args:
+        path: The folder.
+        cameras: Topics of the contract's cameras, in its order. Where the bag holds no full images
+            of one, the small ones of its steps are shown instead: to the residual, and to a base
+            that shrinks its images likewise, they are the same.
 
     Raises:
         BagError: It cannot be read, or holds no sensor data; names file, episode and fix.
@@ -105,10 +112,15 @@ def read_recording(path: Path) -> Recording:
     missing = [number for number in range(manifest.steps + 1) if number not in steps]
     if missing:
         raise BagError(f"{who}: step {missing[0]} is missing; record it again")
+    ordered = tuple(steps[number] for number in range(manifest.steps + 1))
+    for index, topic in enumerate(cameras):
+        if topic not in sensors and len(ordered[0].images) > index:
+            small = ((stamp_of(step), step.images[index]) for step in ordered)
+            sensors[topic] = [(s, bytes(store.serialize_cdr(i, _IMAGE))) for s, i in small]
     return Recording(
         path,
         manifest,
-        tuple(steps[number] for number in range(manifest.steps + 1)),
+        ordered,
         {stamp_of(message): message for message in read["executed_command"]},
         tuple(read["episode_state"]),
         tuple(read[EVENTS]),

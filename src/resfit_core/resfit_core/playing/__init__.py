@@ -1,0 +1,1 @@
+"""Recorded episodes through the live nodes: what is shown when, and what came of it."""
