@@ -57,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     learn.add_argument("pairs", nargs="*", metavar="name:=value", help="see docs/classifier.md")
     learn.set_defaults(handler=_train_classifier)
+    offline = commands.add_parser(
+        "offline", help="train from recorded bags alone, into a run that other jobs go on with"
+    )
+    offline.add_argument(
+        "pairs", nargs="*", metavar="name:=value",
+        help="bags:=RUN[,RUN…] updates:=N, and arguments of 'run train': task:= run_dir:= …",
+    )  # fmt: skip
+    offline.set_defaults(handler=_offline)
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
@@ -107,6 +115,12 @@ def _run(options: argparse.Namespace) -> int:
 
         reporting.report(folder, video=plan.values["video"])
     return outcome.code
+
+
+def _offline(options: argparse.Namespace) -> int:
+    from resfit_bringup import offline
+
+    return offline.run(split_pairs(options.pairs))
 
 
 def _report(options: argparse.Namespace) -> int:

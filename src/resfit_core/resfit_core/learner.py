@@ -159,6 +159,8 @@ class Learner:
         max_updates: int | None = None,
         max_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        budgeted: bool = True,
     ) -> dict[str, float]:
         """Do the updates that are owed, up to either bound.
 
@@ -166,6 +168,7 @@ class Learner:
             max_updates: most updates of this call; None: all that are owed.
             max_seconds: stop after this long, checked between updates; None: no limit.
             clock: source of time [s].
+            budgeted: false: `max_updates` are done, whatever is owed (learning from bags alone).
 
         Returns:
             Mean of each metric over the updates done, and their number under `updates`.
@@ -173,7 +176,7 @@ class Learner:
         Raises:
             LearnerError: A metric is no longer finite; the learner must not be saved or used.
         """
-        owed = self.updates_owed
+        owed = self.updates_owed if budgeted else max_updates or 0
         budget = owed if max_updates is None else min(owed, max_updates)
         begin, done = clock(), 0
         sums: dict[str, Tensor] = {}
