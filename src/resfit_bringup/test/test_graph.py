@@ -1,5 +1,6 @@
 """The description of the jobs: complete, typed, and strict about what a user gives."""
 
+import json
 import re
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from resfit_bringup import node_parameters, paths
 from resfit_bringup.errors import UsageError
-from resfit_bringup.graph import FINISHER, JOBS, Ref, resolve
+from resfit_bringup.graph import JOBS, Ref, resolve
 
 OPTIONAL = ("zed_camera", "success_classifier", "teleop", "expert_teleop")
 TRAIN_NODES = {
@@ -39,20 +40,42 @@ def test_train_has_the_nodes_of_the_architecture():
 def test_every_job_is_complete(job):
     names = [n.name for n in job.nodes]
     assert len(set(names)) == len(names)
-    assert FINISHER in names
-    assert {n.name for n in job.nodes if n.required} == {"twin", "vega_driver"}
-    assert [n.name for n in job.nodes if n.console] == ["reward_button"]
+    assert job.finisher in names
+    # In a replay the player stands where the twin and the people stand.
+    world, console = ("player", []) if job.name == "replay" else ("twin", ["reward_button"])
+    assert {n.name for n in job.nodes if n.required} == {world, "vega_driver"}
+    assert [n.name for n in job.nodes if n.console] == console
     assert all(a.help for a in job.arguments)
     assert len({a.name for a in job.arguments}) == len(job.arguments)
 
 
 @pytest.mark.parametrize("name", [j.name for j in JOBS.values() if not j.needs_run])
 def test_every_reference_is_resolved_to_a_plain_value(share, name):
-    plan = resolve(name, {"panel": "true"})
+    has_panel = any(argument.name == "panel" for argument in JOBS[name].arguments)
+    plan = resolve(name, {"panel": "true"} if has_panel else {})
     for node in plan.nodes:
         for key, value in node.parameters.items():
             assert not isinstance(value, Ref), (node.name, key)
             assert isinstance(value, (str, bool, int, float)), (node.name, key)
+
+
+def test_a_replay_has_the_settings_of_the_bags_run(share, tmp_path):
+    run = tmp_path / "runs" / "old"
+    bag = run / "episodes" / "episode_000007"
+    bag.mkdir(parents=True)
+    base = str(tmp_path / "mine.pt")
+    (tmp_path / "mine.pt").touch()
+    arguments = {"seed": 5, "base": base, "observation": "pixels", "clock": "realtime"}
+    (run / "run.json").write_text(json.dumps({"arguments": arguments}))
+    plan = resolve("replay", {"bag": str(bag), "seed": "6"})
+    assert (plan.values["base"], plan.values["observation"]) == (base, "pixels")
+    assert plan.values["seed"] == 6 and plan.finisher == "player"
+    assert plan.values["run_dir"] != str(run)
+    assert {n.name: n.parameters["clock"] for n in plan.nodes if "clock" in n.parameters} == {
+        "vega_driver": "lockstep", "base_policy": "lockstep", "residual_policy": "lockstep",
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="nothing does not exist"):
+        resolve("replay", {"bag": str(tmp_path / "nothing")})
 
 
 def test_learning_settings_are_the_task_s_own_where_it_has_some(share):
