@@ -83,6 +83,9 @@ bench-operator: setup  ## press to state, state to page, rewards on the right st
 bench-replay: setup  ## time of a batch of camera frames and bytes of a transition
 	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/replay_speed.py $(ARGS)
 
+bench-storage: setup  ## bytes of a recorded step and of a transition, over its raw frames and numbers
+	@$(RUN) env OMP_NUM_THREADS=1 python benchmarks/storage.py $(ARGS)
+
 fuzz: setup  ## messages of random length, value, stamp and order against the driver, 10 minutes
 	@$(RUN) python benchmarks/fuzz.py $(ARGS)
 

@@ -5,9 +5,11 @@
 
 Episodes of the twin, its own pictures, are written as the recorder writes them, sensor topics
 included. Disk: the whole folder of each episode over the raw frames and numbers that its messages
-hold; once more with pixels of pure noise, which nothing makes smaller. Memory: all arrays of a buffer that is full of these episodes, over one copy of the frames of
-its transitions, in bytes per transition. Last line: `storage: disk_ratio= disk_ratio_noise= ram_ratio=`; all goes to
-benchmarks/results/storage.json.
+hold; once more with pixels of pure noise, which nothing makes smaller. Memory: all arrays of a
+buffer that is full of these episodes, over one copy of the frames of its transitions, in bytes per
+transition. All goes to benchmarks/results/storage.json; the last line is
+
+    storage: disk_ratio= disk_ratio_noise= ram_ratio=
 """
 
 from __future__ import annotations

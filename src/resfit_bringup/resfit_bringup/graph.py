@@ -281,7 +281,8 @@ TELEOP_NODE = Node(
     when="teleop=gamepad",
 )  # fmt: skip
 EXPERT_TELEOP = Node("resfit_sim", "expert_teleop", TICK, when="teleop=expert")
-LOCKSTEP = {"clock": "lockstep"}  # a bag waits for every answer, whatever clock it was made by
+# A bag waits for every answer, whatever clock it was made by, and no arm is moved back.
+REPLAYED = {"clock": "lockstep", "auto_reset": False}
 PLAYER = Node(
     "resfit_residual", "player",
     {**CONTRACT, "bag": Ref("bag"), "weights": Ref("weights"), "tolerance": Ref("tolerance"),
@@ -376,7 +377,7 @@ JOBS: dict[str, Job] = {
              PARAMS_FILE, LOG_LEVEL),
             (
                 PLAYER,
-                *(replace(n, parameters={**n.parameters, **LOCKSTEP})
+                *(replace(n, parameters={k: REPLAYED.get(k, v) for k, v in n.parameters.items()})
                   for n in (VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY)),
             ),
             finisher=PLAYER.name,
@@ -430,7 +431,7 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         _check_reward(values)
     if values.get("camera_file"):
         values["camera_file"] = str(Path(values["camera_file"]).resolve())
-    if values["teleop"] == "gamepad":
+    if values.get("teleop") == "gamepad":
         values["teleop_mapping"] = paths.teleop_mapping(values["teleop_mapping"])
     values["base"] = paths.base(values["base"], values["task"], values["observation"])
     if "demos" in values:

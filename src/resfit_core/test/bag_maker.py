@@ -90,11 +90,8 @@ def write_demo(
     base_sha256: str = "b" * 64,
     images=(),
     extra=(),
-<<<<<<< HEAD
     sources=None,
-=======
     more_topics=None,
->>>>>>> e47f2b4 (Replay: player node, job and launch file; recorded sensors through the live nodes, compared to the bit)
     **changes,
 ) -> Path:
     """Write an episode of T steps from arrays; `images`: per camera (T + 1, H, W, 3)."""
