@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from resfit_bringup import dds_leftovers
 from resfit_bringup.processes import Child, Command
 from resfit_bringup.rules import Limits, Outcome, Rules
 
@@ -142,6 +143,8 @@ class Supervisor:
         node.start_at = None
         node.starts += 1
         node.last_line = ""
+        for name in dds_leftovers.sweep():
+            self._listener.event("run", f"removed /dev/shm/{name}, left by a killed process")
         if node.starts > 1:
             print(f"--- start {node.starts} ---", file=self._logs[node.command.name])
         node.child = Child(node.command, self._messages)
