@@ -144,8 +144,8 @@ class Arbiter:
         """
         source = self._who(policy.stamp_ns, now_ns)
         self._change(source)
-        if source == Source.TELEOP:
-            return self._said(policy.stamp_ns, in_force)
+        if source == Source.TELEOP and self._word is not None:
+            return self._said(self._word, policy.stamp_ns, in_force)
         if source == Source.HOLD:
             return policy._replace(refused=int(Reason.TELEOP_SILENT))
         return policy
@@ -162,9 +162,9 @@ class Arbiter:
             now_ns: Steady clock [ns].
         """
         source = self._who(stamp_ns, now_ns)
-        if source == Source.TELEOP:
+        if source == Source.TELEOP and self._word is not None:
             self._change(source)
-            return self._said(stamp_ns, in_force)
+            return self._said(self._word, stamp_ns, in_force)
         if source == Source.HOLD or measured is None:
             return None
         target = self._reset.target(measured if in_force is None else in_force, measured)
@@ -215,9 +215,9 @@ class Arbiter:
             self._blend.due()
         self._source = source
 
-    def _said(self, stamp_ns: int, in_force: np.ndarray | None) -> Command:
+    def _said(self, word: _Word, stamp_ns: int, in_force: np.ndarray | None) -> Command:
         """Return the person's command with every joint in its place."""
-        names, target = self._word.names, np.asarray(self._word.target, np.float64)
+        names, target = word.names, np.asarray(word.target, np.float64)
         if tuple(names) == self._names:
             return Command(stamp_ns, names, target, Source.TELEOP)
         unknown = any(name not in self._index for name in names) or len(set(names)) < len(names)

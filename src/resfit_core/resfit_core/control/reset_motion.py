@@ -93,10 +93,11 @@ class ResetMotion:
         """Take the run's state."""
         if state.corrects_older_than(self._state):
             return
-        fresh = self._state is None or state.episode != self._state.episode
-        if fresh or (state.phase == Phase.RESETTING and self._state.phase != Phase.RESETTING):
+        before, self._state = self._state, state
+        if before is None or state.episode != before.episode:
             self.disturbed()
-        self._state = state
+        elif state.phase == Phase.RESETTING and before.phase != Phase.RESETTING:
+            self.disturbed()  # after a pause the same episode is reset anew
 
     def disturbed(self) -> None:
         """Note that the robot was led elsewhere: the way begins anew."""
