@@ -59,7 +59,7 @@ class TwinEnv:
         target, _ = self._filter.filter(
             self._space.to_rad(action_norm),
             sensors.joint_position,
-            np.stack([sensors.wrench_left, sensors.wrench_right]),
+            sensors.wrenches,
         )
         self._twin.step(target)
         self._sensors = self._twin.sensors()

@@ -24,7 +24,7 @@ def test_force_limit_holds_in_process_training_too() -> None:
     env.reset(0)
     measured = env._sensors.joint_position
     wanted = space.to_norm(measured + 0.02)
-    env._sensors = dataclasses.replace(env._sensors, wrench_right=np.full(6, 500.0))
+    env._sensors = dataclasses.replace(env._sensors, wrenches=np.full((2, 6), 500.0))
     _, _, _, executed = env.step(wanted)
     np.testing.assert_allclose(executed, space.to_norm(measured), atol=1e-6)
     _, _, _, executed = env.step(wanted)  # the load is gone

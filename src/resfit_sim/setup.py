@@ -12,6 +12,7 @@ setup(
     maintainer="resfit maintainers",
     maintainer_email="maintainers@resfit.invalid",
     packages=find_packages(exclude=["test"]),
+    package_data={PACKAGE: ["models/*.xml"]},
     python_requires=">=3.10",
     install_requires=[
         "numpy",

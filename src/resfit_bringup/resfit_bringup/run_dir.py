@@ -67,7 +67,7 @@ def open_run(plan: Plan, hashes: Mapping[str, str]) -> Path:
         config.mkdir(parents=True, exist_ok=True)
         for kind, source in plan.sources.items():
             _copy(Path(source), run_file.config_copy(folder, kind), plan)
-            for part in ("safety", "collision", "driver", "hands", "camera", "start"):
+            for part in ("safety", "collision", "driver", "hands", "camera", "start", "sim"):
                 # Of a robot; the contract looks for them beside its YAML.
                 more = beside(source, part)
                 if more.is_file():

@@ -13,8 +13,7 @@ class Sensors(NamedTuple):
 
     joint_position: np.ndarray
     joint_velocity: np.ndarray
-    wrench_left: np.ndarray
-    wrench_right: np.ndarray
+    wrenches: np.ndarray
     object_poses: np.ndarray
 
 
@@ -33,7 +32,7 @@ class Env:
     def sensors(self):
         joints = (self._contract.lower + self._contract.upper) / 2
         poses = np.zeros((len(self._contract.objects), 7))
-        return Sensors(joints, np.zeros_like(joints), np.zeros(6), np.zeros(6), poses)
+        return Sensors(joints, np.zeros_like(joints), np.zeros((2, 6)), poses)
 
     def render(self, camera, width, height):
         return np.full((height, width, 3), 90, np.uint8)

@@ -90,6 +90,9 @@ class Contract:
     sha256: str
     # Of the robot's safety file; not hashed: a site's force limit makes no policy another one.
     safety: SafetyLimits | None = field(default=None, compare=False)
+    # Where it was read from: companions (`<robot>.sim.yaml`, …) lie beside.
+    robot_file: str = field(default="", compare=False)
+    task_file: str = field(default="", compare=False)
 
     @property
     def period_s(self) -> float:
@@ -308,6 +311,8 @@ def load_contract(
         max_observation_age_s=_positive(robot, "max_observation_age_s", robot_file),
         command_timeout_s=_positive(robot, "command_timeout_s", robot_file),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+        robot_file=str(robot_file),
+        task_file=str(task_file),
         safety=load_limits(
             robot_file, [j.name for j in joints], [j.group for j in joints], robot["wrenches"]
         ),

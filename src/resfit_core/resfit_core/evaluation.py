@@ -33,8 +33,7 @@ class Sensors(Protocol):
 
     joint_position: np.ndarray
     joint_velocity: np.ndarray
-    wrench_left: np.ndarray
-    wrench_right: np.ndarray
+    wrenches: np.ndarray  # of the contract's streams, (streams, 6)
     object_poses: np.ndarray
 
 
@@ -109,7 +108,7 @@ class Observer:
         flat = self._builder.build(
             sensors.joint_position,
             sensors.joint_velocity,
-            np.stack([sensors.wrench_left, sensors.wrench_right]),
+            sensors.wrenches,
             sensors.object_poses,
         )
         cameras = [self._contract.camera(name) for name in self._contract.images]
@@ -152,12 +151,12 @@ def rollout(
             action, _ = residual.act(
                 observation, action, proposal.chunk_phase, explore=False, **shown
             )
-        wrenches = np.stack([sensors.wrench_left, sensors.wrench_right])
+        wrenches = sensors.wrenches
         target, reasons = safety.filter(
             base.action_space.to_rad(action), sensors.joint_position, wrenches
         )
         held += bool(reasons & Reason.FORCE_LIMIT)
-        peak_n = max(peak_n, float(np.max(np.linalg.norm(wrenches[:, :3], axis=1))))
+        peak_n = max([peak_n, *map(float, np.linalg.norm(wrenches[:, :3], axis=1))])
         env.step(target)
         if residual is not None:
             residual.executed(base.action_space.to_norm(target))

@@ -12,7 +12,7 @@ class Measured:
     def __init__(self, position, poses):
         self.joint_position = position
         self.joint_velocity = np.zeros_like(position)
-        self.wrench_left = self.wrench_right = np.zeros(6)
+        self.wrenches = np.zeros((2, 6))
         self.object_poses = poses
 
 

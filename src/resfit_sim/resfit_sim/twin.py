@@ -25,19 +25,28 @@ class Sensors:
     Attributes:
         joint_position: Shape (29,) [rad], order of the twin's joint names.
         joint_velocity: Shape (29,) [rad/s].
-        wrench_left: Force then torque that the surroundings exert on the hand, in the hand's base
-            frame; the hand's own weight is taken off. Shape (6,) [N, Nm].
-        wrench_right: As `wrench_left`.
+        wrenches: Of each wrist, in the contract's order: force then torque that the surroundings
+            exert on the hand, in the wrist's frame; the hand's own weight is taken off. Shape
+            (wrists, 6) [N, Nm].
         object_poses: Position and quaternion (x, y, z, w) in the base frame. Shape (n, 7) [m].
         object_names: The n names.
     """
 
     joint_position: np.ndarray
     joint_velocity: np.ndarray
-    wrench_left: np.ndarray
-    wrench_right: np.ndarray
+    wrenches: np.ndarray
     object_poses: np.ndarray
     object_names: tuple[str, ...]
+
+    @property
+    def wrench_left(self) -> np.ndarray:
+        """Vega's left wrist. Shape (6,) [N, Nm]."""
+        return self.wrenches[0]
+
+    @property
+    def wrench_right(self) -> np.ndarray:
+        """Vega's right wrist. Shape (6,) [N, Nm]."""
+        return self.wrenches[1]
 
 
 class Twin:
@@ -85,7 +94,9 @@ class Twin:
         self._qvel = np.array([int(joint.dofadr[0]) for joint in joints])
         self._actuators = np.array([int(self.model.actuator(name).id) for name in names])
         self._objects = np.array([int(self.model.body(n).id) for n in self.task.object_names])
-        self._wrists = {side: _Wrist(self.model, side) for side in HANDS}
+        self._wrists = [
+            Wrist(self.model, side, f"{side}_wrist", body) for side, body in HANDS.items()
+        ]
         self.joint_range = self.model.actuator_ctrlrange[self._actuators].copy()
         self._renderer: OffscreenRenderer | None = None
         self._success = False
@@ -141,8 +152,7 @@ class Twin:
         return Sensors(
             joint_position=data.qpos[self._qpos].copy(),
             joint_velocity=data.qvel[self._qvel].copy(),
-            wrench_left=self._wrists["left"].read(self.model, data),
-            wrench_right=self._wrists["right"].read(self.model, data),
+            wrenches=np.stack([wrist.read(self.model, data) for wrist in self._wrists]),
             object_poses=np.concatenate(
                 [data.xpos[self._objects], quaternion[:, 1:], quaternion[:, :1]], axis=1
             ),
@@ -189,15 +199,23 @@ class Twin:
             qpos[follower] = offset + multiplier * qpos[leader]
 
 
-class _Wrist:
+class Wrist:
     """Reads one wrist's force and torque and takes the hand's weight off."""
 
-    def __init__(self, model: mujoco.MjModel, side: str) -> None:
-        force, torque = (model.sensor(f"{side}_{kind}") for kind in ("force", "torque"))
+    def __init__(self, model: mujoco.MjModel, name: str, site: str, body: str = "") -> None:
+        """Find sensors `<name>_force` and `<name>_torque`, their site, and the hand's body.
+
+        Args:
+            model: Compiled.
+            name: Prefix of the sensors.
+            site: Where they sit.
+            body: Whose weight, with all that hangs on it, is taken off; empty: the site's.
+        """
+        force, torque = (model.sensor(f"{name}_{kind}") for kind in ("force", "torque"))
         self._force = slice(int(force.adr[0]), int(force.adr[0]) + 3)
         self._torque = slice(int(torque.adr[0]), int(torque.adr[0]) + 3)
-        self._body = int(model.body(HANDS[side]).id)
-        self._site = int(model.site(f"{side}_wrist").id)
+        self._site = int(model.site(site).id)
+        self._body = int(model.body(body).id) if body else int(model.site_bodyid[self._site])
 
     def read(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         """Return force and torque. Shape: (6,) [N, Nm]."""

@@ -134,8 +134,9 @@ class TwinNode(Node):
             stamp_ns, self._joint_names, sensors.joint_position, sensors.joint_velocity
         )
         out.append((self._joints, joints))
-        for name, publisher in self._wrenches.items():
-            wrench = sensors.wrench_left if name.startswith("left") else sensors.wrench_right
+        for wrench, (name, publisher) in zip(
+            sensors.wrenches, self._wrenches.items(), strict=True
+        ):
             out.append((publisher, conversions.wrench_to_msg(stamp_ns, wrench, name)))
         out.append((self._poses, conversions.poses_to_msg(stamp_ns, sensors.object_poses, "base")))
         if self._images and (self._lockstep or stamp_ns >= self._next_image_ns):
