@@ -8,100 +8,17 @@ come from the environment; nothing here names them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from resfit_bringup import paths, run_file
 from resfit_bringup.arguments import Argument, parse_all
 from resfit_bringup.errors import UsageError
+from resfit_bringup.graph_types import FINISHER, Job, Node, Plan, Ref
 from resfit_bringup.node_parameters import merge
 
-FINISHER = "episode_manager"  # the node whose exit with code 0 means that the run is finished
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-
-
-@dataclass(frozen=True)
-class Ref:
-    """Stands in a node's parameters for the value of an argument, or of a path made from one."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Node:
-    """One process of the graph.
-
-    Attributes:
-        package: Package that installs the executable.
-        name: Name of the node and of its executable.
-        parameters: ROS parameters; a :class:`Ref` is replaced by the argument's value.
-        required: Its death ends the run; every other node is started again.
-        console: It gets the terminal's keyboard.
-        when: Argument that must be true (or other than `none`) for it to start, or
-            `argument=value`; empty: it always does.
-    """
-
-    package: str
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    required: bool = False
-    console: bool = False
-    when: str = ""
-
-    @property
-    def executable(self) -> str:
-        """Name of the executable: the node's own (STYLE: same string for both)."""
-        return self.name
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one command starts.
-
-    Attributes:
-        name: As in `resfit run <name>` and `<name>.launch.py`.
-        help: One sentence.
-        arguments: What a user may give.
-        nodes: What is started.
-        needs_run: It works on the folder of an earlier run.
-        finisher: Node whose exit with code 0 means that the run is finished.
-    """
-
-    name: str
-    help: str
-    arguments: tuple[Argument, ...]
-    nodes: tuple[Node, ...]
-    needs_run: bool = False
-    finisher: str = FINISHER
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A job with all its values: nothing is left to decide, nothing has been started.
-
-    Attributes:
-        job: its name.
-        values: of the arguments.
-        nodes: their references filled in.
-        sources: `robot`, `task` and `train`: the YAML files that the run copies.
-    """
-
-    job: str
-    values: Mapping[str, Any]
-    nodes: tuple[Node, ...]
-    sources: Mapping[str, str]
-
-    @property
-    def finisher(self) -> str:
-        """Node whose exit with code 0 means that the run is finished."""
-        return JOBS[self.job].finisher
-
-    @property
-    def log_level(self) -> str:
-        """Log level of every node."""
-        return self.values["log_level"]
-
 
 # --- arguments -----------------------------------------------------------------------------------
 
@@ -172,6 +89,15 @@ PANEL_HOST = Argument(
     kept=False,
 )  # fmt: skip
 PANEL_PORT = Argument("panel_port", 8080, "port of the panel; 0: any", least=0, kept=False)
+CLIENT = Argument(
+    "client", "", "the robot behind the driver: twin; fake: numbers; dexcontrol: Vega; external:"
+    " whatever reads joint_command; empty: as <robot>.driver.yaml says, else the twin",
+    choices=("", *paths.CLIENTS),
+)  # fmt: skip
+BRIDGE = Argument(
+    "bridge", "", "YAML of ros_gz_bridge: which topics of Gazebo are which of ours; empty: that of"
+    " the robot in config/gazebo",
+)  # fmt: skip
 CAMERA = Argument(
     "camera", "none", "sdk, uvc or file: the node zed_camera sends the images, by that source;"
     " none: the twin sends them, or a camera node of your own",
@@ -221,7 +147,9 @@ TOLERANCE = Argument(
     kept=False,
 )  # fmt: skip
 
-SITE = (ROBOT, TASK, OBSERVATION, CLOCK, CAMERA, CAMERA_FILE, RECORD, REWARD, CLASSIFIER)
+SITE = (
+    ROBOT, TASK, OBSERVATION, CLOCK, CLIENT, CAMERA, CAMERA_FILE, RECORD, REWARD, CLASSIFIER,
+)  # fmt: skip
 ENDS = (
     RUN_DIR, KEYBOARD, MAPPING, KEYPAD, TELEOP, TELEOP_MAPPING, AUTO_RESET,
     PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
@@ -253,7 +181,12 @@ LEARNER = Node(
 VEGA_DRIVER = Node(
     "resfit_vega_driver",
     "vega_driver",
-    {**TICK, "base": Ref("base"), "auto_reset": Ref("auto_reset")},
+    {
+        **TICK,
+        "base": Ref("base"),
+        "client": Ref("client"),
+        "auto_reset": Ref("auto_reset"),
+    },
     required=True,
 )
 REWARD_BUTTON = Node(
@@ -263,7 +196,11 @@ REWARD_BUTTON = Node(
     console=True,
 )  # fmt: skip
 TWIN = Node(
-    "resfit_sim", "twin", {**TICK, "camera": Ref("camera"), "reward": Ref("reward")}, required=True
+    "resfit_sim", "twin", {**TICK, "camera": Ref("camera"), "reward": Ref("reward")},
+    required=True, when="simulated",
+)  # fmt: skip
+GZ_BRIDGE = Node(
+    "ros_gz_bridge", "parameter_bridge", {"config_file": Ref("bridge")}, required=True
 )
 SUCCESS_CLASSIFIER = Node(
     "resfit_reward", "success_classifier",
@@ -282,7 +219,7 @@ TELEOP_NODE = Node(
 )  # fmt: skip
 EXPERT_TELEOP = Node("resfit_sim", "expert_teleop", TICK, when="teleop=expert")
 # A bag waits for every answer, whatever clock it was made by, and no arm is moved back.
-REPLAYED = {"clock": "lockstep", "auto_reset": False}
+REPLAYED = {"clock": "lockstep", "auto_reset": False, "client": "twin"}
 PLAYER = Node(
     "resfit_residual", "player",
     {**CONTRACT, "bag": Ref("bag"), "weights": Ref("weights"), "tolerance": Ref("tolerance"),
@@ -306,11 +243,34 @@ def _with_panel(*nodes: Node) -> tuple[Node, ...]:
 
 def _manager(**parameters: Any) -> Node:
     train_config = {"train_config": Ref("train_file")}
-    way_back = {"auto_reset": Ref("auto_reset")}
-    return Node(
-        "resfit_reward", FINISHER, {**TICK, **RUN, **train_config, **way_back, **parameters}
-    )
+    # Where no twin resets the scene a person does, and says so.
+    own = {**train_config, "auto_reset": Ref("auto_reset"), "auto_start": Ref("simulated")}
+    return Node("resfit_reward", FINISHER, {**TICK, **RUN, **own, **parameters})
 
+
+def _in_gazebo(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Put the bridge in the twin's place, and every node on Gazebo's clock."""
+    ours = (n for n in nodes if n is not TWIN)
+    timed = (replace(n, parameters={**n.parameters, "use_sim_time": True}) for n in ours)
+    return (GZ_BRIDGE, *timed)
+
+
+TRAIN_ARGUMENTS = (
+    BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED, SYNCHRONOUS, WAIT,
+    REPORT, VIDEO, *ENDS,
+)  # fmt: skip
+TRAIN_NODES = _with_panel(
+    TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
+    SUCCESS_CLASSIFIER,
+    _manager(
+        mode="train",
+        episodes=Ref("episodes"),
+        warmup_episodes=Ref("warmup_episodes"),
+        evaluate_episodes=Ref("evaluate_episodes"),
+        synchronous=Ref("synchronous"),
+        wait_for_learner=Ref("wait_for_learner"),
+    ),
+)  # fmt: skip
 
 JOBS: dict[str, Job] = {
     job.name: job
@@ -318,20 +278,8 @@ JOBS: dict[str, Job] = {
         Job(
             "train",
             "improve a frozen base policy on the twin by residual RL, then report",
-            (*SITE, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED,
-             SYNCHRONOUS, WAIT, REPORT, VIDEO, *ENDS),
-            _with_panel(
-                TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER,
-                REWARD_BUTTON, SUCCESS_CLASSIFIER,
-                _manager(
-                    mode="train",
-                    episodes=Ref("episodes"),
-                    warmup_episodes=Ref("warmup_episodes"),
-                    evaluate_episodes=Ref("evaluate_episodes"),
-                    synchronous=Ref("synchronous"),
-                    wait_for_learner=Ref("wait_for_learner"),
-                ),
-            ),
+            (*SITE, *TRAIN_ARGUMENTS),
+            TRAIN_NODES,
         ),
         Job(
             "evaluate",
@@ -382,6 +330,15 @@ JOBS: dict[str, Job] = {
             ),
             finisher=PLAYER.name,
         ),
+        Job(
+            "gazebo",
+            "as train, on a robot in Gazebo, through ros_gz_bridge",
+            (replace(ROBOT, default="arm7"), replace(TASK, default="arm7_reach"), OBSERVATION,
+             replace(CLOCK, default="realtime", choices=("realtime",)),
+             replace(CLIENT, default="external", choices=("external",)), CAMERA, CAMERA_FILE,
+             RECORD, REWARD, CLASSIFIER, BRIDGE, *TRAIN_ARGUMENTS),
+            _in_gazebo(TRAIN_NODES),
+        ),
     )
 }  # fmt: skip
 
@@ -417,8 +374,13 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
             raise UsageError(f"job '{name}' needs run_dir:=<folder of a run>, e.g. runs/latest")
         given = run_file.with_inherited(given, job.arguments, folder)
     values = {**parse_all(job.arguments, given, name), "run_dir": str(folder)}
+    robot_file = paths.config_file("robot", values["robot"])
+    if "client" in values:
+        _choose_client(values, robot_file, clock_given="clock" in given)
+    if "bridge" in values:
+        values["bridge"] = paths.config_file("gazebo", values["bridge"] or Path(robot_file).stem)
     sources = {
-        "robot": paths.config_file("robot", values["robot"]),
+        "robot": robot_file,
         "task": paths.config_file("task", values["task"]),
         "train": paths.train_config(values["train_config"], values["task"], values["observation"]),
     }
@@ -446,7 +408,19 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     nodes = tuple(replace(n, parameters=_filled(n.parameters, filled)) for n in wanted)
     if values["params_file"]:
         nodes = merge(nodes, values["params_file"])
-    return Plan(name, values, nodes, sources)
+    return Plan(name, values, nodes, sources, job.finisher)
+
+
+def _choose_client(values: dict[str, Any], robot_file: str, *, clock_given: bool) -> None:
+    """Fill in who plays the robot; what is no simulator of ours waits for nobody."""
+    values["client"] = paths.client(values["client"], robot_file)
+    values["simulated"] = values["client"] == "twin"
+    if not values["simulated"] and not clock_given:
+        values["clock"] = "realtime"
+    if not values["simulated"] and values["clock"] == "lockstep":
+        raise UsageError(
+            f"client '{values['client']}' waits for nobody: give clock:=realtime, or client:=twin"
+        )
 
 
 def _check_reward(values: dict[str, Any]) -> None:

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 from resfit_bringup.errors import UsageError
+from resfit_core.control.limits import beside
+from resfit_core.strict_yaml import ContractError, read_yaml
 
 PACKAGE = "resfit_bringup"
+CLIENTS = ("twin", "fake", "dexcontrol", "external")
 
 
 def share() -> Path:
@@ -55,6 +58,23 @@ def config_file(kind: str, name: str) -> str:
         known = ", ".join(names) or "none"
         raise UsageError(f"'{name}' is not in config/{kind}; known: {known}, or give a .yaml file")
     return str(path.resolve())
+
+
+def client(given: str, robot_file: str) -> str:
+    """Return the driver's client: as given, else as `<robot>.driver.yaml` says, else the twin.
+
+    Raises:
+        UsageError: If the file names one that there is not.
+    """
+    file = beside(robot_file, "driver")
+    try:
+        said = read_yaml(file).get("client", "twin") if file.is_file() else "twin"
+    except ContractError as error:
+        raise UsageError(str(error)) from error
+    name = given or str(said)
+    if name not in CLIENTS:
+        raise UsageError(f"{file}: client '{name}' is not one of {', '.join(CLIENTS)}")
+    return name
 
 
 def train_config(given: str, task: str, observation: str) -> str:
@@ -150,7 +170,11 @@ def executable(package: str, name: str) -> Path:
         path = prefix / "lib" / package / name
         if path.is_file():
             return path
-    raise UsageError(
-        f"node '{name}' of package '{package}' is not installed in AMENT_PREFIX_PATH: "
+    fix = (
         "build and source the workspace ('make setup') first"
+        if package.startswith("resfit_")
+        else f"install it (apt install ros-$ROS_DISTRO-{package.replace('_', '-')}) and source ROS"
+    )
+    raise UsageError(
+        f"node '{name}' of package '{package}' is not installed in AMENT_PREFIX_PATH: {fix}"
     )

@@ -16,7 +16,7 @@ def share(tmp_path, monkeypatch):
     from resfit_core.contract import load_contract
 
     folder = tmp_path / "share"
-    for kind in ("robot", "task"):
+    for kind in ("robot", "task", "gazebo"):
         shutil.copytree(REPOSITORY / "config" / kind, folder / "config" / kind)
     (folder / "config" / "train").mkdir()
     (folder / "config" / "train" / "default.yaml").write_text("warmup_episodes: 7\n")

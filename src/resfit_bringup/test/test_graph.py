@@ -41,8 +41,9 @@ def test_every_job_is_complete(job):
     names = [n.name for n in job.nodes]
     assert len(set(names)) == len(names)
     assert job.finisher in names
-    # In a replay the player stands where the twin and the people stand.
-    world, console = ("player", []) if job.name == "replay" else ("twin", ["reward_button"])
+    # In a replay the player stands where the twin and the people stand, in Gazebo the bridge.
+    world = {"replay": "player", "gazebo": "parameter_bridge"}.get(job.name, "twin")
+    console = [] if job.name == "replay" else ["reward_button"]
     assert {n.name for n in job.nodes if n.required} == {world, "vega_driver"}
     assert [n.name for n in job.nodes if n.console] == console
     assert all(a.help for a in job.arguments)

@@ -19,7 +19,7 @@ from resfit_vega_driver.hands import HandTable, ModbusHand
 from resfit_vega_driver.hands_client import WithHands
 from resfit_vega_driver.twin_client import TwinClient
 
-NAMES = ("twin", "fake", "dexcontrol")
+NAMES = ("twin", "fake", "dexcontrol", "external")
 
 
 def make_client(
@@ -49,6 +49,9 @@ def make_client(
         return TwinClient(node, contract, clock)
     if clock == "lockstep":
         raise ContractError(f"client '{name}' is no simulator that waits: use clock:=realtime")
+    if name == "external":
+        check_keys_in(own, set(), f"{file}: external")
+        return TwinClient(node, contract, clock)
     if name == "fake":
         check_keys_in(own, {"script", "start_rad"}, f"{file}: fake")
         script, start = own.get("script", ""), own.get("start_rad")
