@@ -1,5 +1,6 @@
 """Plays ros_gz_bridge with Gazebo behind it: its topics, a clock from zero, a robot that obeys."""
 
+import importlib
 import time
 from pathlib import Path
 
@@ -9,11 +10,16 @@ import yaml
 from geometry_msgs.msg import Pose
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rosidl_runtime_py.utilities import get_message
 
 NAMES = ["j1", "j2", "j3", "j4", "j5", "j6", "j7", "gripper"]
 START = [0.0, 0.5, 0.0, 1.6, 0.0, 1.0, 0.0, 0.3]
 PERIOD_S = 0.01
+
+
+def message(name):
+    """Return the class of `package/msg/Type`."""
+    package, _, kind = name.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), kind)
 
 
 class StandIn(Node):
@@ -25,7 +31,7 @@ class StandIn(Node):
         self.position, self.target = np.array(START), np.array(START)
         self.out, self.began, self.moved = {}, time.monotonic(), False
         for row in rows:
-            topic, kind = row["ros_topic_name"], get_message(row["ros_type_name"])
+            topic, kind = row["ros_topic_name"], message(row["ros_type_name"])
             topic = "/clock" if topic == "clock" else topic
             if row["direction"] == "GZ_TO_ROS":
                 quality = 10 if topic == "/clock" else qos_profile_sensor_data
