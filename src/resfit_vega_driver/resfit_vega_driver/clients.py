@@ -15,10 +15,12 @@ from resfit_core.strict_yaml import ContractError, check_keys_in, read_yaml
 from resfit_vega_driver.client import RobotClient
 from resfit_vega_driver.dexcontrol_client import DexcontrolClient, DexcontrolSettings
 from resfit_vega_driver.fake_client import FakeClient, read_script
+from resfit_vega_driver.hand_topics import TopicHand
 from resfit_vega_driver.hands import HandTable, ModbusHand
-from resfit_vega_driver.hands_client import WithHands
+from resfit_vega_driver.hands_client import Hand, WithHands
 from resfit_vega_driver.twin_client import TwinClient
 
+_BY_TOPIC = "topic:"  # before the name of the vendor's hand node
 NAMES = ("twin", "fake", "dexcontrol", "external")
 
 
@@ -66,17 +68,22 @@ def make_client(
         )
     ports = settings.get("hands") or {}
     site = DexcontrolSettings.read(own, f"{file}: dexcontrol")
-    return _with_hands(DexcontrolClient(contract, site, tuple(ports)), ports, file, contract)
+    return _with_hands(DexcontrolClient(contract, site, tuple(ports)), ports, file, contract, node)
 
 
 def _with_hands(
-    client: RobotClient, ports: Mapping[str, Any], file: Path, contract: Contract
+    client: RobotClient, ports: Mapping[str, Any], file: Path, contract: Contract, node: Node
 ) -> RobotClient:
-    """Return the client with the hands at these serial ports, by group."""
+    """Return the client with the hands at these serial ports or topics, by group."""
     if not ports:
         return client
     check_keys_in(ports, set(contract.groups()), f"{file}: hands")
     # `<robot>.hands.yaml`; a run's copy lies beside its copy of the robot.
     table = HandTable.read(file.with_name(file.name.replace(".driver.", ".hands.")))
-    hands = {name: ModbusHand(str(port), table) for name, port in ports.items()}
+    hands: dict[str, Hand] = {
+        name: TopicHand(node, str(port).removeprefix(_BY_TOPIC), table)
+        if str(port).startswith(_BY_TOPIC)
+        else ModbusHand(str(port), table)
+        for name, port in ports.items()
+    }
     return WithHands(client, hands, contract)

@@ -86,6 +86,8 @@ class ModbusHand:
     hang on the driver of a 50 Hz robot.
     """
 
+    asks = True  # `read` and `write` wait for the line
+
     def __init__(
         self, port: str, table: HandTable, device_id: int = DEVICE_ID, timeout_s: float = 0.05
     ) -> None:

@@ -5,19 +5,41 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from resfit_core.contract import Contract
 from resfit_core.strict_yaml import ContractError
 from resfit_vega_driver.client import ClientError, Ears, RobotClient
-from resfit_vega_driver.hands import ModbusHand
+
+
+class Hand(Protocol):
+    """Six joints that are wired on their own; `ModbusHand` and `TopicHand` are two.
+
+    Attributes:
+        asks: Reading and writing wait for the hand's answer, and belong on a thread of their own.
+    """
+
+    asks: bool
+
+    def open(self) -> None:
+        """Connect."""
+
+    def read(self) -> np.ndarray:
+        """Return joint positions [rad]. Shape: (6,)."""
+
+    def write(self, rad: np.ndarray) -> None:
+        """Set all six targets [rad]. Shape: (6,)."""
+
+    def close(self) -> None:
+        """Release everything."""
 
 
 class _Line(threading.Thread):
     """Asks one hand as fast as its line allows; newest target in, newest angles out."""
 
-    def __init__(self, name: str, hand: ModbusHand, angles: np.ndarray) -> None:
+    def __init__(self, name: str, hand: Hand, angles: np.ndarray) -> None:
         super().__init__(name=name, daemon=True)
         self.hand = hand
         self._lock = threading.Lock()
@@ -68,6 +90,13 @@ class _Line(threading.Thread):
         self.hand.close()
 
 
+class _Heard:
+    """A hand that speaks by itself: its newest angles, and its targets at once."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.take, self.put, self.leave = hand.read, hand.write, hand.close
+
+
 class WithHands:
     """Puts the angles of hands of their own into the rest's joint states, and splits targets.
 
@@ -75,9 +104,7 @@ class WithHands:
     driver holds by the age of what it knows.
     """
 
-    def __init__(
-        self, rest: RobotClient, hands: Mapping[str, ModbusHand], contract: Contract
-    ) -> None:
+    def __init__(self, rest: RobotClient, hands: Mapping[str, Hand], contract: Contract) -> None:
         """Take the client of the rest and a hand for each group of joints that is wired apart.
 
         Raises:
@@ -96,15 +123,18 @@ class WithHands:
                 )
             self._at[name] = at
         self._hands = dict(hands)
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _Line | _Heard] = {}
         self._dead: ClientError | None = None
 
     def open(self, ears: Ears) -> None:
         """Open every hand, then the rest; see `RobotClient`."""
         for name, hand in self._hands.items():
             hand.open()
-            self._lines[name] = _Line(name, hand, hand.read())
-            self._lines[name].start()
+            if not hand.asks:
+                self._lines[name] = _Heard(hand)
+                continue
+            self._lines[name] = line = _Line(name, hand, hand.read())
+            line.start()
 
         def state(stamp_ns: int, position: np.ndarray, velocity: np.ndarray) -> None:
             whole = np.array(position)

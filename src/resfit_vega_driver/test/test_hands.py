@@ -266,3 +266,67 @@ def test_a_dead_hand_stops_the_whole_robot(hand, simulated, contract):
     finally:
         simulated.cut.clear()
         robot.close()
+
+
+# --- by the vendor's ROS 2 node ------------------------------------------------------------------
+
+
+@pytest.fixture
+def graph():
+    pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
+    from resfit_ros.testing import graph
+
+    with graph() as made:
+        yield made
+
+
+def test_a_hand_behind_topics_speaks_degrees(graph, table, contract):
+    """Angles in, targets out, in degrees; silence and cut messages are no angles."""
+    from sensor_msgs.msg import JointState
+
+    from resfit_ros import qos
+    from resfit_vega_driver.hand_topics import TopicHand
+
+    at = [contract.joint_names.index(f"L_{name}") for name in hands.JOINTS]
+    measured, target = contract.lower[at] * 0.4, contract.upper[at] * 0.7
+    vendor, ours = graph.probe("vendor"), graph.probe("ours")
+    heard: list[JointState] = []
+    vendor.create_subscription(
+        JointState, "left/target_joint_states", heard.append, qos.reliable(10)
+    )
+    out = vendor.create_publisher(JointState, "left/current_joint_states", qos.reliable(10))
+    hand = TopicHand(ours, "left", table, max_age_s=60.0)
+    fake = FakeClient(contract)
+    client = WithHands(fake, {"left_hand": hand}, contract)
+    states: list[np.ndarray] = []
+    client.open(Ears(lambda at, q, v: states.append(q), lambda *_: None, lambda _: None))
+    with pytest.raises(ClientError, match="is the vendor's node running"):
+        client.poll()
+    with pytest.raises(ClientError, match="vendor's node running"):
+        client.send(0, fake.position)
+    assert not fake.sent and not states  # all or none
+    assert graph.connected(vendor, "left/current_joint_states", "left/target_joint_states")
+    out.publish(JointState(position=[1.0, 2.0]))  # cut short
+    out.publish(JointState(position=table.to_degree(measured).tolist()))
+    assert graph.spin_until(lambda: _sound(hand))
+    client.poll()
+    np.testing.assert_allclose(states[-1][at], measured, atol=1e-9)
+    whole = fake.position.copy()
+    whole[at] = target
+    client.send(0, whole)
+    assert graph.spin_until(lambda: heard)
+    assert list(heard[0].name) == list(hands.JOINTS)
+    np.testing.assert_allclose(heard[0].position, table.to_degree(target), atol=1e-9)
+    hand._max_age_s = -1.0
+    with pytest.raises(ClientError, match="silent for"):
+        hand.read()
+    client.close()
+    with pytest.raises(ClientError, match="not open"):
+        hand.write(target)
+
+
+def _sound(hand) -> bool:
+    with contextlib.suppress(ClientError):
+        hand.read()
+        return True
+    return False
