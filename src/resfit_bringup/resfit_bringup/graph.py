@@ -179,16 +179,9 @@ LEARNER = Node(
      "train_config": Ref("train_file"), "synchronous": Ref("synchronous")},
 )  # fmt: skip
 VEGA_DRIVER = Node(
-    "resfit_vega_driver",
-    "vega_driver",
-    {
-        **TICK,
-        "base": Ref("base"),
-        "client": Ref("client"),
-        "auto_reset": Ref("auto_reset"),
-    },
-    required=True,
-)
+    "resfit_vega_driver", "vega_driver",
+    {**TICK, **{name: Ref(name) for name in ("base", "client", "auto_reset")}}, required=True,
+)  # fmt: skip
 REWARD_BUTTON = Node(
     "resfit_reward", "reward_button",
     {"keyboard": Ref("keyboard"), "clock": Ref("clock"), "mapping": Ref("mapping"),
@@ -199,9 +192,7 @@ TWIN = Node(
     "resfit_sim", "twin", {**TICK, "camera": Ref("camera"), "reward": Ref("reward")},
     required=True, when="simulated",
 )  # fmt: skip
-GZ_BRIDGE = Node(
-    "ros_gz_bridge", "parameter_bridge", {"config_file": Ref("bridge")}, required=True
-)
+GZ_BRIDGE = Node("ros_gz_bridge", "parameter_bridge", {"config_file": Ref("bridge")}, True)
 SUCCESS_CLASSIFIER = Node(
     "resfit_reward", "success_classifier",
     {**CONTRACT, "classifier": Ref("classifier")}, when="classifier",
