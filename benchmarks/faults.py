@@ -5,6 +5,7 @@
     make bench-faults ARGS="--cases nan,silence"
 
 Message faults: the driver node on the fake robot in this process (`resfit_vega_driver.fault_rig`).
+Camera faults: `zed_camera` and `base_policy` before it (`fault_cameras`).
 Process faults: `base_policy` and `residual_policy` as processes of their own before a driver
 process on the fake robot; each is killed and stopped (SIGKILL, SIGSTOP). Time to hold counts from
 the last sound command to the first answer that says the hold; for faults of the robot's own from
@@ -24,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fault_cameras
 import fault_processes
 
 from resfit_core.contract import load_contract
@@ -49,6 +51,8 @@ def main() -> int:
     given = parser.parse_args()
     wanted = set(filter(None, given.cases.split(",")))
     rows = message_faults(given.tries, wanted) if given.tries else []
+    if given.tries:
+        rows += fault_cameras.run(ROOT, given.tries, wanted)
     if given.process_tries:
         rows += fault_processes.run(ROOT, given.process_tries, wanted)
     if not rows:

@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from resfit_base.cameras import CameraWatch
 from resfit_base.sensors import TimedObserver, streams
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BaseError, observation_fields
-from resfit_core.control.observe import ObservationError, SensorJoiner
+from resfit_core.control.observe import ObservationError
 from resfit_core.control.records import PolicyStep, Source
 from resfit_core.control.safety import Reason
 from resfit_core.control.tick import ActionError, BaseTick
 from resfit_interfaces import msg as ours
 from resfit_ros import conversions, peek, qos
 from resfit_ros.contract import contract_from_parameters
+from resfit_ros.joining import make_joiner
 from resfit_ros.loop_stats import LoopWatch
 from resfit_ros.node import REFUSED, Node, run_process
 from resfit_ros.parameters import ParameterError, declare
@@ -69,7 +71,8 @@ class BasePolicyNode(Node):
             raw=True,
         )  # fmt: skip
         sensors = streams(contract, contract.images, fields)
-        self._joiner: SensorJoiner[Any] = SensorJoiner(
+        self._cameras = CameraWatch(contract, self.get_parameter("robot_file").value)
+        self._joiner = make_joiner(
             [s.topic for s in sensors], exact=self._lockstep, slack_ns=self._max_age_ns
         )
         for stream in sensors:
@@ -94,6 +97,8 @@ class BasePolicyNode(Node):
     def _on_sensor(self, topic: str) -> Callable[[Any], None]:
         def take(msg: Any) -> None:
             stamp_ns = conversions.stamp_from_msg(msg.header.stamp)
+            if not self._lockstep:
+                self._cameras.hear(topic, msg, time.monotonic())
             joined = self._joiner.add(topic, stamp_ns, msg)
             if joined is not None:
                 self._answer(lambda: self._tick.on_set(joined.stamp_ns, joined.items))
@@ -103,8 +108,9 @@ class BasePolicyNode(Node):
     def _on_timer(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
         joined = self._joiner.newest(now_ns, self._max_age_ns)
-        if joined is None:
-            self._drop()
+        why = self._cameras.fault(self._tick.episode, time.monotonic())
+        if why or joined is None:
+            self._drop(why)
         else:
             self._answer(lambda: self._tick.on_set(joined.stamp_ns, joined.items))
 
@@ -153,9 +159,12 @@ class BasePolicyNode(Node):
             stages = (now_ns - observed.camera_ns, *stages)
         self._loop.tick(end_ns, step.episode, stages)
 
-    def _drop(self) -> None:
+    def _drop(self, why: str = "") -> None:
         before = self._tick.dropped
-        self._tick.on_drop()
+        if why:
+            self._answer(lambda: self._tick.on_fault(why))
+        else:
+            self._tick.on_drop()
         if self._tick.dropped > before:  # between episodes nothing is given up
             self._loop.drop()
 

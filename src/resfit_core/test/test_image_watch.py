@@ -66,7 +66,7 @@ def test_with_a_pose_still_pictures_are_wrong_only_while_the_robot_moves():
         watch.seen("left", picture(3), k / 30)
         assert watch.fault(k / 30, pose) == ""
     pose[1] = 0.06
-    words = "camera 'left' is frozen: 60 images without any change while joint 1 moved 0.06 rad"
+    words = "camera 'left' is frozen: 60 images without any change while a joint moved 0.06 rad"
     assert watch.fault(2.0, pose) == words
     watch.seen("left", picture(4), 2.0)
     assert watch.fault(2.0, pose) == ""

@@ -112,10 +112,19 @@ def test_exact_joiner_joins_equal_stamps_and_repeats():
     assert joiner.add("joints", 10, "j10") is None
     assert joiner.add("poses", 5, "late") is None
     assert joiner.add("poses", 10, "p10").items == {"joints": "j10", "poses": "p10"}
-    assert joiner.add("joints", 5, "older half set is gone") is None
+    assert joiner.add("joints", 5, "older sets are over") is None
     # The same stamp is sent again: it joins again, so that the answer can be given again.
     assert joiner.add("joints", 10, "j10") is None
     assert joiner.add("poses", 10, "p10").stamp_ns == 10
+
+
+def test_exact_joiner_keeps_so_many_half_sets_and_no_more():
+    joiner = SensorJoiner(["joints", "poses"], exact=True, depth=2)
+    for stamp in (1, 2, 3):
+        joiner.add("joints", stamp, f"j{stamp}")
+    assert joiner.add("poses", 1, "its half has gone") is None
+    assert joiner.add("poses", 2, "p2").items == {"joints": "j2", "poses": "p2"}
+    assert joiner.add("poses", 3, "p3").items == {"joints": "j3", "poses": "p3"}
 
 
 def test_newest_set_must_be_young_and_close_together():

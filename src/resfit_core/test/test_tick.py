@@ -244,3 +244,19 @@ def test_set_waits_for_the_drivers_word_where_a_person_may_take_over(make):
     tick.on_state(state(Phase.ENDED, credited_step=2))
     assert tick.on_set(13 * T, 3) is None
     assert tick.on_executed(12 * T, person=False).is_last
+
+
+def test_an_episode_given_up_is_answered_no_more_until_the_next(make):
+    _, tick = make(lockstep=False)
+    tick.on_fault("between episodes nobody minds")
+    assert (tick.abort_reason, tick.dropped) == ("", 0)
+    begin(tick)
+    assert tick.on_set(10 * T, 0).step == 0
+    tick.on_fault("camera 'left' is frozen")
+    tick.on_fault("camera 'left' is silent")  # the first reason stays
+    assert (tick.abort_reason, tick.dropped) == ("camera 'left' is frozen", 2)
+    assert tick.on_set(11 * T, 0) is None  # it works again: too late for this episode
+    tick.on_state(state(Phase.ENDED, credited_step=0, end_ns=12 * T))
+    assert tick.abort_reason == ""
+    begin(tick, 2, start=20 * T)
+    assert tick.on_set(20 * T, 0).step == 0

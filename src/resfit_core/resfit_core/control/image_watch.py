@@ -117,7 +117,7 @@ class ImageWatch:
             silent_s = now_s - max(seen.at_s, self._began_s)
             if silent_s > limits.stale_s:
                 return f"camera '{name}' is silent: no image for {silent_s:.1f} s"
-            if pose is not None and seen.pose is None:
+            if pose is not None and (seen.pose is None or seen.pose.shape != pose.shape):
                 seen.pose = np.array(pose)
             still_s = now_s - seen.changed_s
             if not limits.frozen_s or still_s <= limits.frozen_s or seen.same < _TWINS:
@@ -127,7 +127,7 @@ class ImageWatch:
                 return words
             moved = np.abs(pose - seen.pose)
             if moved.max() > limits.moved_rad:
-                return f"{words} while joint {int(moved.argmax())} moved {moved.max():.2f} rad"
+                return f"{words} while a joint moved {moved.max():.2f} rad"
         return ""
 
 

@@ -186,41 +186,55 @@ class Joined(NamedTuple, Generic[_Item]):
     items: Mapping[str, _Item]
 
 
+DEPTH = 10
+"""Half sets that a joiner keeps of each stream."""
+
+
 class SensorJoiner(Generic[_Item]):
     """Joins the newest data of several streams to sets. Not thread-safe.
 
     - `exact` (lock-step): a set is complete when every stream has the same stamp. A stamp that was
       taken already joins again when all of it is sent again: the twin repeats what got no answer.
+      Nothing older than the newest set joins any more.
     - otherwise (real time): the newest item of every stream, as long as their stamps differ by
       no more than `slack_ns`; the primary stream's stamp is the set's.
+
+    Where ROS has `message_filters`, `resfit_ros.joining` does the same with it.
     """
 
-    def __init__(self, streams: Sequence[str], *, exact: bool, slack_ns: int = 0) -> None:
+    def __init__(
+        self, streams: Sequence[str], *, exact: bool, slack_ns: int = 0, depth: int = DEPTH
+    ) -> None:
         """Start empty.
 
         Args:
             streams: Names; the first is the primary one, whose stamp is the set's.
             exact: Join by equal stamp.
             slack_ns: Largest difference of stamps within a set [ns]; for real time.
+            depth: Items that wait for their set, of each stream; the oldest goes first.
         """
         self._streams = tuple(streams)
-        self._exact, self._slack = exact, slack_ns
+        self._exact, self._slack, self._depth = exact, slack_ns, depth
         self._newest: dict[str, tuple[int, _Item]] = {}
-        self._open: dict[int, dict[str, _Item]] = {}
+        self._open: dict[str, dict[int, _Item]] = {name: {} for name in self._streams}
+        self._joined_ns = -1
 
     def add(self, stream: str, stamp_ns: int, item: _Item) -> Joined[_Item] | None:
         """Take one item; return the set it completes (lock-step), else None."""
         if not self._exact:
             self._newest[stream] = (stamp_ns, item)
             return None
-        items = self._open.setdefault(stamp_ns, {})
-        items[stream] = item
-        if len(items) < len(self._streams):
+        waiting = self._open[stream]
+        waiting[stamp_ns] = item
+        while len(waiting) > self._depth:
+            del waiting[min(waiting)]
+        if any(stamp_ns not in items for items in self._open.values()):
             return None
-        # Older half sets can never be completed: the twin has moved on.
-        for stamp in [s for s in self._open if s <= stamp_ns]:
-            del self._open[stamp]
-        return Joined(stamp_ns, items)
+        joined = Joined(stamp_ns, {name: self._open[name].pop(stamp_ns) for name in self._streams})
+        if stamp_ns < self._joined_ns:
+            return None  # the twin has moved on
+        self._joined_ns = stamp_ns
+        return joined
 
     def newest(self, now_ns: int, max_age_ns: int) -> Joined[_Item] | None:
         """Return the newest set (real time); None if a stream is silent, too old or too far off.
@@ -229,9 +243,28 @@ class SensorJoiner(Generic[_Item]):
             now_ns: Time on the clock of the stamps [ns].
             max_age_ns: Oldest allowed stamp of any member [ns].
         """
-        if any(name not in self._newest for name in self._streams):
-            return None
-        stamps = [self._newest[name][0] for name in self._streams]
-        if now_ns - min(stamps) > max_age_ns or max(stamps) - min(stamps) > self._slack:
-            return None
-        return Joined(stamps[0], {name: self._newest[name][1] for name in self._streams})
+        return newest_set(self._streams, self._newest, now_ns, max_age_ns, self._slack)
+
+
+def newest_set(
+    streams: Sequence[str],
+    newest: Mapping[str, tuple[int, _Item]],
+    now_ns: int,
+    max_age_ns: int,
+    slack_ns: int,
+) -> Joined[_Item] | None:
+    """Return the newest items as a set; see `SensorJoiner`.
+
+    Args:
+        streams: Names, the primary one first.
+        newest: Stamp [ns] and item of each stream that has sent.
+        now_ns: Time on the clock of the stamps [ns].
+        max_age_ns: Oldest allowed stamp of any member [ns].
+        slack_ns: Largest difference of stamps within a set [ns].
+    """
+    if any(name not in newest for name in streams):
+        return None
+    stamps = [newest[name][0] for name in streams]
+    if now_ns - min(stamps) > max_age_ns or max(stamps) - min(stamps) > slack_ns:
+        return None
+    return Joined(stamps[0], {name: newest[name][1] for name in streams})

@@ -81,6 +81,7 @@ class BaseTick:
         self._state: EpisodeState | None = None
         self._joins_late = False  # the episode ran already when this node came up
         self._gave_up = 0  # number of an episode that this node asked to abort
+        self._why = ""
         self._ended: EpisodeState | None = None  # wants its last observation
         self._last: PolicyStep | None = None  # newest answer
         self._pending: tuple[int, Any] | None = None  # newest set that nobody has asked for yet
@@ -93,9 +94,7 @@ class BaseTick:
     @property
     def abort_reason(self) -> str:
         """Why the running episode must be aborted, in words; empty: it need not."""
-        if self._running() and self._state.episode == self._gave_up:
-            return f"base_policy came up while episode {self._gave_up} was running already"
-        return ""
+        return self._why if self._running() and self._state.episode == self._gave_up else ""
 
     @property
     def episode(self) -> int:
@@ -154,7 +153,8 @@ class BaseTick:
             return None
         if self._joins_late:
             if not self._lockstep or stamp_ns != self._state.start_ns:
-                self._gave_up = self._state.episode
+                number = self._state.episode
+                self._give_up(f"base_policy came up while episode {number} was running already")
                 return None
             # Nothing was missed: the twin still waits for the answer to the first stamp.
             self._joins_late = False
@@ -176,6 +176,20 @@ class BaseTick:
         """Count a tick without a fresh observation (real time): nothing advances."""
         if self._running():
             self.dropped += 1
+
+    def on_fault(self, why: str) -> None:
+        """Give the running episode up: what the sensors show is not to be believed (real time).
+
+        Counts a dropped tick. The episode is answered no more, whatever comes: the robot holds
+        until somebody has ended it.
+        """
+        if self._running():
+            self.dropped += 1
+            if self._gave_up != self._state.episode:
+                self._give_up(why)
+
+    def _give_up(self, why: str) -> None:
+        self._gave_up, self._why = self._state.episode, why
 
     def _running(self) -> bool:
         return self._state is not None and self._state.phase == Phase.RUNNING
