@@ -176,6 +176,15 @@ def test_in_real_time_an_episode_that_began_after_this_node_is_no_reason_to_abor
     assert (tick.abort_reason == "") is answered
 
 
+def test_a_long_hold_plans_anew_in_a_bag_of_real_time_played_in_lockstep(make):
+    """Replayed, the base went on with the old chunk after each hold and was never the same."""
+    _, tick = make()
+    tick.on_state(state(Phase.RUNNING, start_ns=10 * T))
+    assert tick.on_set(10 * T, 0).chunk_phase == 0
+    assert tick.on_set(11 * T, 1).chunk_phase > 0
+    assert (tick.on_set(15 * T, 2).chunk_phase, tick.replans) == (0, 1)
+
+
 def test_a_dropped_tick_counts_and_a_long_hold_plans_anew(make):
     _, tick = make(lockstep=False)
     begin(tick)

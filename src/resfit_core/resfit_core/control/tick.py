@@ -214,9 +214,9 @@ class BaseTick:
     def _answer(self, stamp_ns: int, joined: Any) -> PolicyStep:
         first = not self._answered(self._state.episode)
         # One missed period is jitter; after a longer hold the robot is not where the rest of the
-        # chunk was planned for.
-        held = not first and stamp_ns - self._last.stamp_ns > 2.5 * self._period_ns
-        if held and not self._lockstep:
+        # chunk was planned for. The twin never holds in lock-step; a bag of real time played in
+        # lock-step does.
+        if not first and stamp_ns - self._last.stamp_ns > 2.5 * self._period_ns:
             self._base.reset(self._state.seed)
             self.replans += 1
         number = 0 if first else self._last.step + 1
