@@ -15,6 +15,7 @@ from typing import Any
 from resfit_bringup import paths, run_file
 from resfit_bringup.arguments import Argument, parse_all
 from resfit_bringup.errors import UsageError
+from resfit_bringup.graph_checks import check_reward
 from resfit_bringup.graph_types import FINISHER, Job, Node, Plan, Ref
 from resfit_bringup.node_parameters import merge
 
@@ -126,6 +127,9 @@ EVALUATE_SEEDS = Argument(
 )  # fmt: skip
 REPORT = Argument("report", True, "write the report when the run is finished", kept=False)
 VIDEO = Argument("video", True, "put a video of base beside residual into the report", kept=False)
+KEEP_WEIGHTS = Argument(
+    "keep_weights", 10, "versions of the weights that stay on disk, for replay; 0: all", least=0
+)
 RECORD = Argument(
     "record", "numbers", "what of the sensors goes into the bags besides steps and actions: none,"
     " numbers, or cameras (full images as well)", choices=("none", "numbers", "cameras"),
@@ -176,7 +180,8 @@ RECORDER = Node(
 LEARNER = Node(
     "resfit_residual", "learner",
     {**CONTRACT, **RUN, "base": Ref("base"), "demos": Ref("demos"),
-     "train_config": Ref("train_file"), "synchronous": Ref("synchronous")},
+     "train_config": Ref("train_file"), "synchronous": Ref("synchronous"),
+     "keep_weights": Ref("keep_weights")},
 )  # fmt: skip
 VEGA_DRIVER = Node(
     "resfit_vega_driver", "vega_driver",
@@ -248,7 +253,7 @@ def _in_gazebo(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 
 TRAIN_ARGUMENTS = (
     BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED, SYNCHRONOUS, WAIT,
-    REPORT, VIDEO, *ENDS,
+    KEEP_WEIGHTS, REPORT, VIDEO, *ENDS,
 )  # fmt: skip
 TRAIN_NODES = _with_panel(
     TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
@@ -381,7 +386,7 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
             "clock:=realtime as well"
         )
     if "reward" in values:
-        _check_reward(values)
+        check_reward(values)
     if values.get("camera_file"):
         values["camera_file"] = str(Path(values["camera_file"]).resolve())
     if values.get("teleop") == "gamepad":
@@ -412,23 +417,6 @@ def _choose_client(values: dict[str, Any], robot_file: str, *, clock_given: bool
         raise UsageError(
             f"client '{values['client']}' waits for nobody: give clock:=realtime, or client:=twin"
         )
-
-
-def _check_reward(values: dict[str, Any]) -> None:
-    """Join `reward` and `classifier`, which mean nothing without each other."""
-    given, wanted = values["classifier"] != "none", values["reward"] == "classifier"
-    if given != wanted:
-        fix = "add reward:=classifier" if given else "give its file with classifier:="
-        raise UsageError(
-            f"reward:={values['reward']} with classifier:={values['classifier']}: {fix}"
-        )
-    if given and not Path(values["classifier"]).is_file():
-        raise UsageError(
-            f"classifier:={values['classifier']} does not exist: make one with "
-            "'resfit train-classifier'"
-        )
-    if given:
-        values["classifier"] = str(Path(values["classifier"]).resolve())
 
 
 def _is_wanted(node: Node, values: Mapping[str, Any]) -> bool:

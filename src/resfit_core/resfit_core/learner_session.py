@@ -25,7 +25,7 @@ from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.replay import ReplayError
 from resfit_core.doctor import live
 from resfit_core.learner import Learner
-from resfit_core.weights import newest_version, save_weights
+from resfit_core.weights import KEEP, newest_version, save_weights
 
 STARTING, WAITING, TRAINING, FAILED = 0, 1, 2, 3
 """States, with the numbers of `LearnerStatus.state`."""
@@ -77,6 +77,7 @@ class SessionSettings:
         checkpoint_every: Checkpoint after so many episodes.
         log_every_s: Time between two lines of `learner.jsonl` [s].
         status_every_s: Time between two status messages while training [s].
+        keep_weights: Versions of the weights that stay on disk; 0: all.
     """
 
     run_dir: Path
@@ -86,6 +87,7 @@ class SessionSettings:
     checkpoint_every: int = 10
     log_every_s: float = 2.0
     status_every_s: float = 0.5
+    keep_weights: int = KEEP
 
 
 class Outlet(Protocol):
@@ -259,7 +261,7 @@ class LearnerSession:
         self._version += 1
         self._published_updates, self._published_s = updates, self._clock()
         data = self._learner.weights_bytes(self._version)
-        save_weights(self._settings.run_dir, self._version, data)
+        save_weights(self._settings.run_dir, self._version, data, self._settings.keep_weights)
         self._outlet.weights(self._version, data, updates)
 
     def _save(self) -> None:

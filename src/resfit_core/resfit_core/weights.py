@@ -6,7 +6,8 @@ from pathlib import Path
 
 from resfit_core import tensorfile
 
-_KEEP = 10
+KEEP = 10
+"""Versions kept where nothing else is said."""
 
 
 def weights_path(run_dir: Path, version: int) -> Path:
@@ -14,11 +15,11 @@ def weights_path(run_dir: Path, version: int) -> Path:
     return Path(run_dir) / "weights" / f"version_{version:06d}.safetensors"
 
 
-def save_weights(run_dir: Path, version: int, data: bytes) -> Path:
-    """Write one version, whole or not at all; the last ten are kept."""
+def save_weights(run_dir: Path, version: int, data: bytes, keep: int = KEEP) -> Path:
+    """Write one version, whole or not at all; the newest `keep` stay, 0: all."""
     path = weights_path(run_dir, version)
     tensorfile.write_atomic(path, data)
-    for old in _versions(run_dir)[:-_KEEP]:
+    for old in _versions(run_dir)[:-keep] if keep else ():
         weights_path(run_dir, old).unlink(missing_ok=True)
     return path
 

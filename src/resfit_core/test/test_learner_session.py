@@ -13,7 +13,7 @@ from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import EVALUATE, TRAIN, Episode
 from resfit_core.learner import Learner
 from resfit_core.learner_session import TRAINING, WAITING, LearnerSession, SessionSettings
-from resfit_core.weights import newest_weights
+from resfit_core.weights import newest_weights, save_weights
 
 BASE = "b" * 64
 CONFIG = TrainConfig(
@@ -168,3 +168,12 @@ def test_bags_of_the_run_are_read_at_the_start(contract, tmp_path):
     stop.set()
     made.run(stop)
     assert (learner.episodes, outlet.in_, outlet.warnings) == (1, [(1, 0)], [])
+
+
+@pytest.mark.parametrize(("keep", "left"), [(2, [4, 5]), (0, [1, 2, 3, 4, 5])])
+def test_so_many_versions_stay_or_all(tmp_path, keep, left):
+    """A version that is gone cannot be replayed; a run that wants all of them must get them."""
+    for version in range(1, 6):
+        save_weights(tmp_path, version, b"w", keep)
+    found = sorted((tmp_path / "weights").iterdir())
+    assert [int(path.stem.rpartition("_")[2]) for path in found] == left

@@ -52,6 +52,9 @@ class LearnerNode(Node):
         every = declare(
             self, "checkpoint_every", 10, "episodes between checkpoints", range=(1, None)
         )
+        keep = declare(
+            self, "keep_weights", 10, "versions of weights on disk; 0: all", range=(0, None)
+        )
         for name, value in (("base", base_name), ("run_dir", run_dir)):
             if not value:
                 raise ParameterError(f"parameter '{name}' is empty; give its path")
@@ -69,7 +72,12 @@ class LearnerNode(Node):
         )  # fmt: skip
         self._hashes = {"contract_sha256": contract.sha256, "base_sha256": base.base_sha256}
         settings = SessionSettings(
-            Path(run_dir), Path(demos) if demos else None, synchronous, publish_s, every
+            Path(run_dir),
+            Path(demos) if demos else None,
+            synchronous,
+            publish_s,
+            every,
+            keep_weights=keep,
         )
         self._session = LearnerSession(learner, base, contract, settings, self)
         self._intake = EpisodeIntake()
