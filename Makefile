@@ -20,7 +20,7 @@ setup:  ## environment and workspace; done once, again where something changed
 train: setup  ## the whole loop on the twin, with a report in runs/latest
 	@$(RUN) resfit run train $(ARGS)
 
-evaluate: setup  ## base and residual of a run through all nodes: ARGS=run_dir:=runs/latest
+evaluate: setup  ## blind evaluation of a run's policies: ARGS=run_dir:=runs/latest
 	@$(RUN) resfit run evaluate $(ARGS)
 
 demos: setup  ## record the scripted expert's demonstrations through the topics

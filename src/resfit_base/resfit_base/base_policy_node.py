@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
 
 from resfit_base.cameras import CameraWatch
 from resfit_base.sensors import TimedObserver, streams
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BaseError, observation_fields
+from resfit_core.blind.mask import Mask
+from resfit_core.blind.seal import read_mask
 from resfit_core.control.observe import ObservationError
 from resfit_core.control.records import PolicyStep, Source
 from resfit_core.control.safety import Reason
@@ -57,6 +63,8 @@ class BasePolicyNode(Node):
         stages = ("observation", "base")
         stages = stages if self._lockstep else ("camera_to_tick", *stages)
         self._loop = LoopWatch(self, contract.period_s, stages, clock)
+        seal = declare(self, "seal", "", "folder of a blind evaluation's seal; empty: not blind")
+        self._mask = Mask(read_mask(Path(seal))) if seal else None
         self._said: tuple[PolicyStep | None, Any] = (None, None)
         self._reported = 0
         self._steps_out = self.create_publisher(ours.PolicyStep, "policy_step", qos.reliable(10))
@@ -135,7 +143,8 @@ class BasePolicyNode(Node):
         if step is not None:
             # A stamp sent again gets the very same message again.
             if step is not self._said[0]:
-                self._said = (step, conversions.policy_step_to_msg(step))
+                shown = step if self._mask is None else _masked(step, self._mask)
+                self._said = (step, conversions.policy_step_to_msg(shown))
                 self._note_times(step, begin_ns, now_ns)
             self._steps_out.publish(self._said[1])
         elif self._tick.abort_reason:
@@ -175,6 +184,12 @@ class BasePolicyNode(Node):
                 f"{new} ticks dropped in {_SAY_EVERY_S:g} s: no observation younger than "
                 f"{self._max_age_ns / 1e9:g} s; are all sensors running?"
             )
+
+
+def _masked(step: PolicyStep, mask: Mask) -> PolicyStep:
+    hidden = mask.hide(step.base_action, step.stamp_ns, step.episode, step.step)
+    nothing = np.zeros(0, np.float32)
+    return dataclasses.replace(step, base_action=nothing, base_action_sealed=hidden)
 
 
 def main() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from resfit_bringup import paths
+from resfit_bringup import blind, paths
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import Plan
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
@@ -38,12 +38,10 @@ def check(plan: Plan) -> dict[str, str]:
         raise UsageError(str(error)) from error
     for node in plan.nodes:
         paths.executable(node.package, node.executable)
-    return {
-        "robot": contract.robot,
-        "task": contract.task,
-        "contract_sha256": contract.sha256,
-        "base_sha256": base_sha256,
-    }
+    hashes = {"contract_sha256": contract.sha256, "base_sha256": base_sha256}
+    if plan.job == blind.JOB:
+        blind.check(plan, hashes)
+    return {"robot": contract.robot, "task": contract.task, **hashes}
 
 
 def _check_base(base: str, contract: Contract) -> str:

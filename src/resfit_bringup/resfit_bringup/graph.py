@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resfit_bringup import paths, run_file
+from resfit_bringup import blind, paths, run_file
 from resfit_bringup.arguments import Argument, parse_all
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph_checks import check_reward
 from resfit_bringup.graph_types import FINISHER, Job, Node, Plan, Ref
 from resfit_bringup.node_parameters import merge
+from resfit_core.blind import seal
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
@@ -134,10 +135,6 @@ RECORD = Argument(
     "record", "numbers", "what of the sensors goes into the bags besides steps and actions: none,"
     " numbers, or cameras (full images as well)", choices=("none", "numbers", "cameras"),
 )  # fmt: skip
-EVALUATE_ONLY = Argument(
-    "evaluate_episodes", 20, "evaluation seeds, once by each policy; those that ran are not run "
-    "again", least=1, kept=False,
-)  # fmt: skip
 
 BAG = Argument(
     "bag", "", "what to replay: an episode, a run, or a folder of episodes; several by commas",
@@ -244,6 +241,11 @@ def _manager(**parameters: Any) -> Node:
     return Node("resfit_reward", FINISHER, {**TICK, **RUN, **own, **parameters})
 
 
+def _sealed(node: Node, **parameters: Any) -> Node:
+    """Give a node the seal of a blind evaluation."""
+    return replace(node, parameters={**node.parameters, "seal": Ref("seal"), **parameters})
+
+
 def _in_gazebo(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Put the bridge in the twin's place, and every node on Gazebo's clock."""
     ours = (n for n in nodes if n is not TWIN)
@@ -268,6 +270,7 @@ TRAIN_NODES = _with_panel(
     ),
 )  # fmt: skip
 
+
 JOBS: dict[str, Job] = {
     job.name: job
     for job in (
@@ -279,21 +282,20 @@ JOBS: dict[str, Job] = {
         ),
         Job(
             "evaluate",
-            "run base and residual of the training in run_dir on evaluation seeds, all nodes",
-            (*SITE, BASE, TRAIN_CONFIG, EVALUATE_ONLY, SEED, REPORT, VIDEO, *ENDS),
+            "compare policies of the training in run_dir blindly, in matched rounds, all nodes",
+            (*SITE, BASE, TRAIN_CONFIG, *blind.ARGUMENTS, SEED, REPORT, *ENDS),
             _with_panel(
-                TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
-                REWARD_BUTTON, SUCCESS_CLASSIFIER,
-                _manager(
-                    mode="train",
-                    episodes=0,
-                    warmup_episodes=0,
-                    evaluate_episodes=Ref("evaluate_episodes"),
+                TWIN, ZED_CAMERA, VEGA_DRIVER, _sealed(BASE_POLICY),
+                _sealed(RESIDUAL_POLICY, stop_early=Ref("stop_early")), RECORDER, REWARD_BUTTON,
+                SUCCESS_CLASSIFIER,
+                _sealed(_manager(
+                    mode="evaluate",
+                    auto_start=Ref("auto_start"),
                     synchronous=False,
                     wait_for_learner=False,
-                ),
+                )),
             ),
-            needs_run=True,
+            blind=True,
         ),
         Job(
             "record",
@@ -361,20 +363,26 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
         UsageError: If the job, an argument, a value or a named file does not exist.
     """
     job = job_named(name)
-    parse_all(job.arguments, given, name)  # mistakes of the user's before those of an old run
-    folder = Path(paths.run_dir(given.get("run_dir", "")))
+    values = parse_all(job.arguments, given, name)  # the user's mistakes before an old run's
+    folder = before = Path(paths.run_dir(given.get("run_dir", "")))
+    if job.blind:
+        folder, before = blind.place(before, values)
     if "bag" in given:
         given = run_file.with_the_bags_run(given, job.arguments)
-    if job.needs_run or (folder / run_file.NAME).exists():
-        if not given.get("run_dir"):
-            raise UsageError(f"job '{name}' needs run_dir:=<folder of a run>, e.g. runs/latest")
-        given = run_file.with_inherited(given, job.arguments, folder)
+    if (before / run_file.NAME).exists():
+        given = run_file.with_inherited(given, job.arguments, before)
     values = {**parse_all(job.arguments, given, name), "run_dir": str(folder)}
     robot_file = paths.config_file("robot", values["robot"])
     if "client" in values:
         _choose_client(values, robot_file, clock_given="clock" in given)
     if "bridge" in values:
         values["bridge"] = paths.config_file("gazebo", values["bridge"] or Path(robot_file).stem)
+    if job.blind:
+        values |= {
+            "seal": str(folder / seal.FOLDER),
+            "source": str(before),
+            "auto_start": values["auto_start"] and values["simulated"],
+        }
     sources = {
         "robot": robot_file,
         "task": paths.config_file("task", values["task"]),

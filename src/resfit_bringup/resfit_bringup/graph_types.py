@@ -54,7 +54,7 @@ class Job:
         help: One sentence.
         arguments: What a user may give.
         nodes: What is started.
-        needs_run: It works on the folder of an earlier run.
+        blind: It is a blind evaluation: its folder lies in that of a training run, and is sealed.
         finisher: Node whose exit with code 0 means that the run is finished.
     """
 
@@ -62,7 +62,7 @@ class Job:
     help: str
     arguments: tuple[Argument, ...]
     nodes: tuple[Node, ...]
-    needs_run: bool = False
+    blind: bool = False
     finisher: str = FINISHER
 
 

@@ -46,6 +46,10 @@ def _run(folder: Path) -> Iterator[str]:
     yield f"run {described['run_id']}: job {described['job']}, started {described['started']}"
     yield from _pairs(described, ("task", "robot", "contract_sha256", "base_sha256"))
     yield f"  git: {described['git'].get('commit') or 'none'}"
+    blind = [e for e in episodes if e.label]
+    if blind:
+        yield f"  blind evaluation: {len(blind)} episodes"
+    episodes = [e for e in episodes if not e.label]
     for mode in ("warmup", "train", "evaluate", "demo"):
         for side in (False, True):
             seen = [e for e in episodes if (e.mode, e.use_residual) == (mode, side)]

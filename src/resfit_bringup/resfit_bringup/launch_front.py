@@ -66,7 +66,7 @@ def node_action(plan: Plan, node: Node, folder: Path, rules: Rules) -> launch_ro
             end = Shutdown(reason=follows.reason)
             if follows.code == 0 and plan.values.get("report"):
                 command = ["resfit", "report", str(folder)]
-                command += [] if plan.values["video"] else ["--no-video"]
+                command += [] if plan.values.get("video") else ["--no-video"]
                 end = ExecuteProcess(cmd=command, output="screen", on_exit=[end])
             return [LogInfo(msg=follows.reason), end]
         again = node_action(plan, node, folder, rules)

@@ -65,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
         help="bags:=RUN[,RUN…] updates:=N, and arguments of 'run train': task:= run_dir:= …",
     )  # fmt: skip
     offline.set_defaults(handler=_offline)
+    for name, handler, words in (
+        ("reveal", _reveal, "end a blind evaluation for good: open its seal and report"),
+        ("verify-seal", _verify_seal, "check an opened seal against all that its run left"),
+    ):
+        ends = commands.add_parser(name, help=words)
+        ends.add_argument("run_dir", type=Path, help="folder of the evaluation")
+        ends.set_defaults(handler=handler)
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
@@ -113,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     elif plan.values.get("report"):
         from resfit_bringup import reporting
 
-        reporting.report(folder, video=plan.values["video"])
+        reporting.report(folder, video=plan.values.get("video", False))
     return outcome.code
 
 
@@ -150,6 +157,18 @@ def _train_classifier(options: argparse.Namespace) -> int:
     from resfit_bringup import classifier
 
     return classifier.run(split_pairs(options.pairs))
+
+
+def _reveal(options: argparse.Namespace) -> int:
+    from resfit_bringup import blind, reporting
+
+    return 0 if blind.finish(options.run_dir.resolve(), reporting.console(), now=True) else 1
+
+
+def _verify_seal(options: argparse.Namespace) -> int:
+    from resfit_bringup import blind, reporting
+
+    return 0 if blind.verify(options.run_dir.resolve(), reporting.console()) else 1
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -88,6 +88,8 @@ class Progress:
 def _mode(episode: EpisodeLine) -> str:
     if episode.mode != "evaluate":
         return episode.mode
+    if episode.label:
+        return f"round {episode.round}, {episode.label}"
     return f"evaluate {'residual' if episode.use_residual else 'base'}"
 
 

@@ -12,6 +12,11 @@ from rich.console import Console
 from resfit_bringup.errors import UsageError
 
 
+def console() -> Console:
+    """Return where reports are spoken of."""
+    return Console(highlight=False, soft_wrap=True)
+
+
 def report(folder: Path, evaluate: bool = True, video: bool = True) -> None:
     """Write the report of the run in `folder`; what cannot be done is said in it, with the reason.
 
@@ -23,23 +28,27 @@ def report(folder: Path, evaluate: bool = True, video: bool = True) -> None:
     Raises:
         UsageError: If the folder is no run or a file in it is damaged.
     """
-    from resfit_bringup import evaluating
+    from resfit_bringup import blind, evaluating
     from resfit_core import report as core
     from resfit_core.run_log import RunLogError
 
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
+    if blind.is_evaluation(folder):
+        if not blind.finish(folder, out):
+            raise UsageError(f"the seal does not hold: 'resfit verify-seal {folder}' says why")
+        return
     missing = []
     try:
         if evaluate:
-            missing += evaluating.evaluate_rest(folder, console)
+            missing += evaluating.evaluate_rest(folder, out)
         if video:
-            missing += evaluating.make_video(folder, console)
+            missing += evaluating.make_video(folder, out)
         content = core.write_report(folder, missing)
     except RunLogError as error:
         raise UsageError(str(error)) from error
     from resfit_core.report_page import lead
 
-    console.print(lead(content))
+    out.print(lead(content))
     for line in content["missing"]:
-        console.print(f"missing: {line}", style="yellow", markup=False)
-    console.print(f"report: {folder / 'report.html'}", markup=False)
+        out.print(f"missing: {line}", style="yellow", markup=False)
+    out.print(f"report: {folder / 'report.html'}", markup=False)

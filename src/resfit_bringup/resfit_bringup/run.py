@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from resfit_bringup import checks, paths, run_dir, run_file
+from resfit_bringup import blind, checks, paths, run_dir, run_file
 from resfit_bringup.graph import Node, Plan
 from resfit_bringup.live import View
 from resfit_bringup.processes import Command
@@ -89,6 +89,8 @@ def extra_environment(folder: str) -> dict[str, str]:
 
 def planned(plan: Plan, folder: Path) -> int:
     """Return how many episodes the run plans; each evaluation seed is run by both policies."""
+    if plan.job == blind.JOB:
+        return blind.episodes(plan)
     values = {**run_file.read(folder)["arguments"], **plan.values}
     return values.get("episodes", 0) + 2 * values.get("evaluate_episodes", 0)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from resfit_bringup import node_parameters, paths, run_file
+from resfit_bringup import blind, node_parameters, paths, run_file
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import Plan
 from resfit_core import tensorfile
@@ -74,6 +74,8 @@ def open_run(plan: Plan, hashes: Mapping[str, str]) -> Path:
                     copy = beside(run_file.config_copy(folder, kind), part)
                     tensorfile.write_atomic(copy, more.read_bytes())
         node_parameters.write(plan.nodes, config / "nodes")
+        if plan.job == blind.JOB:
+            blind.close(plan)
     except OSError as error:
         raise UsageError(
             f"run_dir:={folder} cannot be written ({error.strerror}): give another run_dir:="
@@ -106,16 +108,15 @@ def _continued(before: dict[str, Any], now: dict[str, Any], folder: Path) -> dic
     Raises:
         UsageError: If the new stretch would make another run of it.
     """
-    joins = now["job"] == "evaluate" and before["job"] == "train"
-    for key in FIXED if joins else ("job", *FIXED):
+    for key in ("job", *FIXED, *blind.FIXED):
         if _at(before, key) != _at(now, key):
             raise UsageError(
                 f"run_dir:={folder} was made with {key} {_at(before, key)!r}, not "
                 f"{_at(now, key)!r}: give the same again, or another run_dir:="
             )
     stretch = {key: now[key] for key in ("job", "started", "arguments", "git")}
-    arguments = before["arguments"] if joins else now["arguments"]
-    return {**before, "arguments": arguments, "continued": [*before["continued"], stretch]}
+    stretches = [*before["continued"], stretch]
+    return {**before, "arguments": now["arguments"], "continued": stretches}
 
 
 def point_latest(folder: Path) -> None:

@@ -129,6 +129,9 @@ def test_progress_shows_what_it_has(tmp_path):
     assert in_words(progress.look()) == "episode 0/10 · starting"
     log(tmp_path, [{**LINE, "mode": "evaluate", "use_residual": True}])
     assert in_words(progress.look()) == "episode 1/10 · evaluate residual · 90 steps/s"
+    log(tmp_path, [{**LINE, "mode": "evaluate", "use_residual": True, "round": 3, "label": "B"}])
+    blind = Progress(tmp_path, planned=10).look()
+    assert in_words(blind) == "episode 1/10 · round 3, B · 90 steps/s"
 
 
 def test_restarts_stay_in_the_view(tmp_path):
@@ -140,21 +143,6 @@ def test_restarts_stay_in_the_view(tmp_path):
     view.stop()
     assert "learner | WARN: [brackets] stay" in out.getvalue()
     assert "learner restarted 1x" in out.getvalue()
-
-
-def test_evaluate_adds_to_the_run_it_is_given(workspace):
-    with pytest.raises(UsageError, match="needs run_dir"):
-        resolve("evaluate", {})
-    with pytest.raises(UsageError, match="is not a run"):
-        resolve("evaluate", {"run_dir": "runs/a"})
-    run.run(resolve("train", {"run_dir": "runs/a", "seed": "2", "episodes": "12"}), QUICK)
-    plan = resolve("evaluate", {"run_dir": "runs/a"})
-    assert plan.values["seed"] == 2
-    assert run.run(plan, QUICK).code == 0
-    described = json.loads((workspace.parent / "runs" / "a" / "run.json").read_text())
-    assert described["job"] == "train"
-    assert described["arguments"]["episodes"] == 12
-    assert [s["job"] for s in described["continued"]] == ["evaluate"]
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")

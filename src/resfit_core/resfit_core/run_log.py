@@ -36,6 +36,8 @@ class EpisodeLine:
         wait_s: spent waiting for the learner's budget or the recorder before RUNNING [s].
         weights_version: residual weights that acted; 0: none.
         revision: of the verdict; the highest counts.
+        round: of a blind evaluation, from 1; 0: it is none.
+        label: of a blind evaluation; empty: it is none.
     """
 
     episode: int
@@ -50,6 +52,8 @@ class EpisodeLine:
     wait_s: float = 0.0
     weights_version: int = 0
     revision: int = 0
+    round: int = 0
+    label: str = ""
 
     @property
     def counts(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,15 @@ def header(index: int):
 
 
 def step_bytes(
-    contract: Contract, index: int, observation, base, phase, action, last: bool, images=()
+    contract: Contract,
+    index: int,
+    observation,
+    base,
+    phase,
+    action,
+    last: bool,
+    images=(),
+    sealed: bytes = b"",
 ):
     """Serialize one `Step`."""
     store = type_store()
@@ -55,6 +64,7 @@ def step_bytes(
             for i in images
         ],
         base_action_norm=np.asarray(base, np.float32),
+        base_action_sealed=np.frombuffer(sealed, np.uint8),
         chunk_phase=float(phase),
         action_norm=np.asarray(action, np.float32),
         weights_version=0,
@@ -79,6 +89,27 @@ def executed_bytes(index: int, action_rad, action_norm, source: int = 0, altered
     return bytes(store.serialize_cdr(message, TOPICS["executed_command"]))
 
 
+def state_bytes(stamp_ns: int, **fields) -> bytes:
+    """Serialize one `EpisodeState` of these fields, the others zero."""
+    store = type_store()
+    types = store.types
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    time = types["builtin_interfaces/msg/Time"]
+    zero = {
+        "header": types["std_msgs/msg/Header"](time(sec=sec, nanosec=nanosec), ""),
+        "start_stamp": time(sec=0, nanosec=0),
+        "end_stamp": time(sec=0, nanosec=0),
+        **dict.fromkeys(("run_id", "reason", "seal", "label"), ""),
+        **dict.fromkeys(("use_residual", "terminated", "truncated"), False),
+        "reward": 0.0,
+    }
+    names = [f.name for f in dataclasses.fields(types[TOPICS["episode_state"]])]
+    values = {**{name: zero.get(name, 0) for name in names if name[0].islower()}, **fields}
+    values.pop("__msgtype__", None)
+    message = types[TOPICS["episode_state"]](**values)
+    return bytes(store.serialize_cdr(message, TOPICS["episode_state"]))
+
+
 def write_demo(
     folder: Path,
     contract: Contract,
@@ -92,9 +123,13 @@ def write_demo(
     extra=(),
     sources=None,
     more_topics=None,
+    mask=None,
     **changes,
 ) -> Path:
-    """Write an episode of T steps from arrays; `images`: per camera (T + 1, H, W, 3)."""
+    """Write an episode of T steps from arrays; `images`: per camera (T + 1, H, W, 3).
+
+    With a `mask` the base's actions are sealed.
+    """
     steps = len(action_rad)
     messages = list(extra)
     for index in range(steps + 1):
@@ -103,7 +138,12 @@ def write_demo(
         base = np.zeros(contract.action_dim) if last else action_norm[index]
         stamp = START_NS + index * PERIOD_NS
         frames = [camera[index] for camera in images]
-        data = step_bytes(contract, index, observation[index], base, 0.0, action, last, frames)
+        sealed = b""
+        if mask is not None:
+            base, sealed = np.zeros(0), mask.hide(base, stamp, 1, index)
+        data = step_bytes(
+            contract, index, observation[index], base, 0.0, action, last, frames, sealed
+        )
         messages.append(("step", stamp, data))
         if not last:
             source = 0 if sources is None else sources[index]

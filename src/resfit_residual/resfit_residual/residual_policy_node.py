@@ -19,6 +19,7 @@ from resfit_core.residual import ResidualPolicy
 from resfit_core.weights import newest_weights
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetSteps
+from resfit_residual.blind import Blind
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters, declare_contract
 from resfit_ros.lifecycle import LifecycleNode
@@ -27,6 +28,7 @@ from resfit_ros.node import REFUSED, run_process
 from resfit_ros.parameters import ParameterError, declare
 
 _SAY_EVERY_S = 5.0
+_TEN = qos.reliable(10)
 
 
 class _Tick(NamedTuple):
@@ -63,6 +65,10 @@ class ResidualPolicyNode(LifecycleNode):
         )  # fmt: skip
         self._seed = declare(self, "seed", 0, "seed of the run", range=(0, None))
         self._run_dir = declare(self, "run_dir", "", "folder of the run and its weights; or empty")
+        self._seal = declare(self, "seal", "", "folder of a blind evaluation's seal; empty: none")
+        self._stop_early = declare(
+            self, "stop_early", False, "blind: end the run when enough rounds were run"
+        )
 
     def _setup(self) -> None:
         # More threads than one only cost time at a batch of one.
@@ -79,42 +85,45 @@ class ResidualPolicyNode(LifecycleNode):
             base.base_sha256,
         )
         scale = resolve_scale(config.residual_scale, contract.groups())
-        policy = ResidualPolicy(
-            config, scale, contract.sha256, base.base_sha256, contract.control_rate_hz,
-            make_view(
-                config.critic_view, contract, self._space, scale, config.observe_last_action
-            ),
-        )  # fmt: skip
-        self._tick = ResidualTick(policy, self._refused, config.observe_last_action)
+        sees_last = config.observe_last_action
+        view = make_view(config.critic_view, contract, self._space, scale, sees_last)
+
+        def make_policy() -> ResidualPolicy:
+            return ResidualPolicy(
+                config, scale, contract.sha256, base.base_sha256, contract.control_rate_hz, view
+            )
+
+        self._blind, self._base_action = None, conversions.base_action_from_msg
+        if self._seal:
+            folders = Path(self._seal), Path(self._run_dir)
+            self._blind = Blind(self, *folders, make_policy, sees_last, self._stop_early)
+            self._tick: ResidualTick = self._blind.tick
+            self._base_action = self._blind.base_action
+        else:
+            self._tick = ResidualTick(make_policy(), self._refused, sees_last)
+            self._load_from_disk()
         self._kept: StepKeeper[ours.Step] = StepKeeper()
         self._said: tuple[Proposal | None, Any, Any] = (None, None, None)
         self._began: tuple[int, int] | None = None  # taken [ns, steady], on its way before [ns]
         self._loop = LoopWatch(
             self, contract.period_s, ("transport", "residual"), self._clock_kind
         )
-        self._load_from_disk()
         self._commands_out = self.create_publisher(
             JointTrajectory, "policy_command", qos.reliable(10)
         )
         self._steps_out = self.create_publisher(ours.Step, "step", qos.reliable(400))
-        self._subscriptions_made = [
-            self.create_subscription(
-                ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
-            ),
-            self.create_subscription(
-                ours.PolicyWeights, "policy_weights", self._on_weights, qos.LATCHED_IN
-            ),
-            self.create_subscription(
-                ours.PolicyStep, "policy_step", self._on_step, qos.reliable(10)
-            ),
-        ]
-        if config.observe_last_action:
-            self._subscriptions_made.append(
-                self.create_subscription(
-                    ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(10)
-                )
-            )
+        self._subscriptions_made: list[Any] = []
+        self._hear(ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN)
+        self._hear(ours.PolicyStep, "policy_step", self._on_step)
+        if sees_last:
+            self._hear(ours.ExecutedCommand, "executed_command", self._on_executed)
+        if self._blind is None:  # the policies of a blind evaluation are fixed
+            self._hear(ours.PolicyWeights, "policy_weights", self._on_weights, qos.LATCHED_IN)
         self._service = self.create_service(GetSteps, "residual_policy/get_steps", self._get_steps)
+
+    def _hear(self, kind: Any, topic: str, callback: Any, profile: Any = _TEN) -> None:
+        made = self.create_subscription(kind, topic, callback, profile)
+        self._subscriptions_made.append(made)
 
     def _teardown(self) -> None:
         for subscription in self.__dict__.pop("_subscriptions_made", []):
@@ -123,9 +132,10 @@ class ResidualPolicyNode(LifecycleNode):
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_publisher(publisher)
-        loop = self.__dict__.pop("_loop", None)
-        if loop is not None:
-            loop.close()
+        for name in ("_loop", "_blind"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.close()
         service = self.__dict__.pop("_service", None)
         if service is not None:
             self.destroy_service(service)
@@ -139,7 +149,10 @@ class ResidualPolicyNode(LifecycleNode):
             self.get_logger().info(f"weights version {version} of {self._run_dir}")
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
-        self._answer(self._tick.on_state(conversions.episode_state_from_msg(msg)))
+        state = conversions.episode_state_from_msg(msg)
+        if self._blind is not None:
+            self._blind.hear(state)
+        self._answer(self._tick.on_state(state))
 
     def _on_executed(self, msg: ours.ExecutedCommand) -> None:
         if self.active and len(msg.action_norm):
@@ -178,7 +191,7 @@ class ResidualPolicyNode(LifecycleNode):
             msg.episode,
             msg.is_last,
             np.array(msg.observation, np.float32),
-            np.array(msg.base_action_norm, np.float32),
+            self._base_action(msg),
             msg.chunk_phase,
             {
                 camera: conversions.image_from_msg(image)

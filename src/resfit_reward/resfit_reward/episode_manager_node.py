@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 from rclpy.duration import Duration
 
 from resfit_core.algorithms.config import TrainConfig
+from resfit_core.blind.seal import read_commitment
 from resfit_core.control.budget import LearnerNews, UpdateBudget
 from resfit_core.control.episode import EpisodeManager
 from resfit_core.control.episode_log import EpisodeLog
 from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings
-from resfit_core.control.plan import PLANS, make_plan
+from resfit_core.control.plan import PLANS, blind_plan, make_plan
 from resfit_core.control.press import Press
 from resfit_core.control.records import EpisodeState, Phase
 from resfit_core.control.run_book import RunBook
@@ -72,9 +73,11 @@ class EpisodeManagerNode(Node):
         auto_reset = declare(
             self, "auto_reset", False, "wait until the driver has gone to the start pose"
         )
+        seal = declare(self, "seal", "", "mode evaluate: folder of the evaluation's seal")
         if not run_dir:
             raise ParameterError("parameter 'run_dir' is empty; give the folder of the run")
         learning = TrainConfig.from_yaml(train_config) if train_config else TrainConfig()
+        commitment = read_commitment(Path(seal)) if kind == "evaluate" else None
         settings = EpisodeSettings(
             run_id=Path(run_dir).resolve().name,
             lockstep=clock == "lockstep",
@@ -82,16 +85,21 @@ class EpisodeManagerNode(Node):
             horizon_steps=contract.horizon_steps,
             reaction_ns=round(contract.reaction_time_s * 1e9),
             auto_start=auto_start,
+            seal="" if commitment is None else commitment.sha256,
         )
         budget = UpdateBudget(
             max_owed=learning.max_updates_owed, wait=wait, synchronous=synchronous
         )
         book = RunBook(
-            make_plan(kind, **counts),
+            make_plan(kind, **counts)
+            if commitment is None
+            else blind_plan(commitment.scenes, commitment.labels),
             EpisodeLog(run_dir),
             settings.failures_allowed,
             learning.guard(),
         )
+        if commitment is not None:
+            self.get_logger().info(commitment.said)
         clocks = Clocks(time.monotonic_ns, time.time, lambda: self.get_clock().now().nanoseconds)
         self._manager = EpisodeManager(book, settings, budget, self, clocks)
         self._run_id = settings.run_id

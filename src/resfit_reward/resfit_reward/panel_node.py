@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from resfit_core.control.press import OperatorEvent, Press
 from resfit_core.run_log import read_episodes
 from resfit_interfaces import msg as ours
 from resfit_reward.panel.cameras import Cameras, Picture
+from resfit_reward.panel.ghost import Ghost
 from resfit_reward.panel.health import Driver, Learner
 from resfit_reward.panel.loop import Loop
 from resfit_reward.panel.state import PanelState
@@ -72,6 +74,7 @@ class PanelNode(Node):
             self._topics = {c.name: c.topic for c in contract.cameras}
         self._cameras = Cameras(self._topics, rate_hz)
         self._watching: dict[str, Any] = {}
+        self._ghost = Ghost(Path(run_dir), self._topics if run_dir else ())
         expected = [n.strip() for n in nodes.split(",") if n.strip()]
         self._state = PanelState(expected, time.monotonic())
         if run_dir:
@@ -147,6 +150,10 @@ class PanelNode(Node):
         """
         return self._cameras.ask(camera, time.monotonic())
 
+    def ghost(self, camera: str) -> bytes | None:
+        """Return a blind round's first picture as PNG; None: there is none."""
+        return self._ghost.picture(camera)
+
     # --- presses -------------------------------------------------------------------------------
 
     def _keep_stopping(self) -> None:
@@ -165,7 +172,9 @@ class PanelNode(Node):
     # --- what the graph says -------------------------------------------------------------------
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
-        self._state.episode(conversions.episode_state_from_msg(msg), time.monotonic())
+        state, now_s = conversions.episode_state_from_msg(msg), time.monotonic()
+        self._state.episode(state, now_s)
+        self._ghost.state(state, now_s)
         self._show()
 
     def _on_driver(self, msg: ours.DriverState) -> None:
@@ -208,8 +217,14 @@ class PanelNode(Node):
 
     def _on_image(self, camera: str, msg: Image) -> None:
         now_s = time.monotonic()
-        if self._cameras.due(camera, now_s):
-            self._cameras.put(camera, conversions.image_from_msg(msg), now_s)
+        due, wanted = self._cameras.due(camera, now_s), camera in self._ghost.wanted
+        if not due and not wanted:
+            return
+        image = conversions.image_from_msg(msg)
+        if due:
+            self._cameras.put(camera, image, now_s)
+        if wanted:
+            self._ghost.image(camera, image, now_s)
 
     # --- what is done by the clock -------------------------------------------------------------
 
@@ -223,7 +238,7 @@ class PanelNode(Node):
             self._state.cameras(n for n, t in self._topics.items() if self.count_publishers(t))
             if self._server is not None and not self._server.alive:
                 self.fail(RuntimeError("the panel's page ended"))
-        self._follow(self._cameras.watched(now_s))
+        self._follow(self._cameras.watched(now_s) | self._ghost.wanted)
         if now_s - self._shown_s >= _SHOW_S:
             self._show()
 
@@ -240,7 +255,8 @@ class PanelNode(Node):
     def _show(self) -> None:
         self._shown_s = time.monotonic()
         if self._server is not None:
-            self._server.show(self._state.view(self._shown_s))
+            view = self._state.view(self._shown_s)
+            self._server.show(dataclasses.replace(view, ghosts=self._ghost.shown))
 
 
 def main() -> NoReturn:

@@ -2,16 +2,20 @@
 
     python panel_desk.py PORT [HOST]
 
-Lines on standard input are commands: `gone NODE`, `back NODE`, `warn TEXT`, `latch`, `quiet`.
+Lines on standard input are commands: `gone NODE`, `back NODE`, `warn TEXT`, `latch`, `quiet`,
+`blind LABEL PHASE`.
 Each press is answered on standard output as `press NAME`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +23,7 @@ from resfit_core.control.press import Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
 from resfit_reward.panel import server as server_module
 from resfit_reward.panel.cameras import Cameras
+from resfit_reward.panel.ghost import Ghost
 from resfit_reward.panel.health import Driver, Learner
 from resfit_reward.panel.server import PanelServer
 from resfit_reward.panel.state import PanelState
@@ -33,6 +38,7 @@ class Desk:
     def __init__(self) -> None:
         self.state = PanelState(NODES, time.monotonic())
         self.cameras = Cameras(("zed_left",), 5.0)
+        self.ghosts = Ghost(Path(tempfile.mkdtemp()), self.cameras.names)
         self.lock = threading.RLock()
         self.present = set(NODES)
         self.latched = self.quiet = False
@@ -81,6 +87,9 @@ class Desk:
             self.say(Phase.ENDED, self.number, ended_by=EndedBy.ABORTED,
                      reason="verdict undone by panel", revision=1)  # fmt: skip
         elif kind in (Press.START, Press.RESUME, Press.RESET_DONE):
+            if self.ghosts.shown:
+                self.blind(chr(self.number - 900), Phase.RUNNING)
+                return
             self.number += self.present_phase == Phase.ENDED
             self.say(Phase.RUNNING, self.number, reason="running")
         elif kind == Press.PAUSE:
@@ -96,9 +105,23 @@ class Desk:
     def picture(self, camera: str):
         return self.cameras.ask(camera, time.monotonic())
 
+    def ghost(self, camera: str):
+        return self.ghosts.picture(camera)
+
+    def blind(self, label: str, phase: Phase) -> None:
+        """Play an episode of a blind evaluation's first round."""
+        self.number, self.present_phase = 900 + ord(label), phase
+        state = EpisodeState(
+            phase, self.number, Mode.EVALUATE, "made_up_run", reason="waits for: RESET_DONE",
+            seal="5" * 64, round=1, label=label, episodes_planned=300,
+        )  # fmt: skip
+        self.state.episode(state, time.monotonic())
+        self.ghosts.state(state, time.monotonic())
+
     def show(self) -> None:
         if self.server is not None:
-            self.server.show(self.state.view(time.monotonic()))
+            view = self.state.view(time.monotonic())
+            self.server.show(dataclasses.replace(view, ghosts=self.ghosts.shown))
 
     def tick(self) -> None:
         with self.lock:
@@ -118,10 +141,12 @@ class Desk:
             )
             self.state.nodes(self.present)
             self.state.cameras(self.cameras.names)
+            image = np.zeros((180, 320, 3), np.uint8)
+            image[:, : int(now * 50) % 320] = (40, 120, 90)
             if self.cameras.watched(now):
-                image = np.zeros((180, 320, 3), np.uint8)
-                image[:, : int(now * 50) % 320] = (40, 120, 90)
                 self.cameras.put("zed_left", image, now)
+            if self.ghosts.wanted:
+                self.ghosts.image("zed_left", image, now)
             self.show()
 
     def command(self, line: str) -> None:
@@ -133,6 +158,9 @@ class Desk:
                 self.present.add(rest)
             elif word == "warn":
                 self.state.message("recorder", rest, error=False)
+            elif word == "blind":  # `blind A RUNNING`
+                label, phase = rest.split()
+                self.blind(label, Phase[phase])
             elif word in ("quiet", "loud"):
                 self.quiet = word == "quiet"
 

@@ -301,3 +301,25 @@ def test_other_machines_need_the_token(visit):
         assert desk.next() == "SUCCESS"
     finally:
         desk.close()
+
+
+def test_the_round_s_first_scene_lies_over_the_camera_until_the_next_one_is_accepted(desk, visit):
+    page = visit(desk.url)
+    ghost = page.locator("figure img.ghost")
+    desk.tell("blind A READY")
+    expect(page.locator("h1")).to_contain_text("round 1, A", timeout=WAIT_MS)
+    expect(ghost).to_have_count(0)
+    desk.tell("blind A RUNNING")
+    expect(page.locator("body")).to_have_attribute("data-phase", "RUNNING", timeout=WAIT_MS)
+    desk.tell("blind B READY")
+    expect(ghost).to_have_count(1, timeout=WAIT_MS)
+    page.wait_for_function(
+        "document.querySelector('img.ghost').naturalWidth === 320", timeout=WAIT_MS
+    )
+    expect(page.locator(".match")).to_contain_text("match", timeout=WAIT_MS)
+    page.locator("#ghost-tools input").fill("0.8")
+    expect(ghost).to_have_css("opacity", "0.8")
+    button(page, "GO").click()
+    assert desk.next() == "RESET_DONE"
+    expect(ghost).to_have_count(0, timeout=WAIT_MS)
+    expect(page.locator("#ghost-tools")).to_have_count(0)

@@ -200,7 +200,7 @@ def driver_status_to_msg(
 _STATE_FIELDS = (
     "run_id", "phase", "mode", "episode", "seed", "use_residual", "required_weights_version",
     "ended_by", "credited_step", "reward", "terminated", "truncated", "revision", "reason",
-    "episodes_planned",
+    "episodes_planned", "seal", "round", "label",
 )  # fmt: skip
 
 
@@ -274,6 +274,7 @@ def step_of_tick(
         observation=tick.observation,
         images=tick.images,
         base_action_norm=tick.base_action_norm,
+        base_action_sealed=tick.base_action_sealed,
         chunk_phase=tick.chunk_phase,
         action_norm=floats(action),
         weights_version=int(weights_version),
@@ -281,6 +282,11 @@ def step_of_tick(
         contract_sha256=tick.contract_sha256,
         base_sha256=tick.base_sha256,
     )
+
+
+def base_action_from_msg(msg: ours.PolicyStep | ours.Step) -> np.ndarray:
+    """Return the base's action, normalised; empty in a blind evaluation."""
+    return np.array(msg.base_action_norm, np.float32)
 
 
 def _seen_to_msg(record: records.PolicyStep | records.Step) -> dict:
@@ -293,6 +299,7 @@ def _seen_to_msg(record: records.PolicyStep | records.Step) -> dict:
         "observation": floats(record.observation),
         "images": [image_to_msg(record.stamp_ns, image) for image in record.images],
         "base_action_norm": floats(record.base_action),
+        "base_action_sealed": array.array("B", record.base_action_sealed),
         "chunk_phase": float(record.chunk_phase),
         "contract_sha256": record.contract_sha256,
         "base_sha256": record.base_sha256,
@@ -308,7 +315,8 @@ def _seen_from_msg(msg: ours.PolicyStep | ours.Step) -> dict:
         "is_last": msg.is_last,
         "observation": np.array(msg.observation, np.float32),
         "images": tuple(image_from_msg(image) for image in msg.images),
-        "base_action": np.array(msg.base_action_norm, np.float32),
+        "base_action": base_action_from_msg(msg),
+        "base_action_sealed": bytes(msg.base_action_sealed),
         "chunk_phase": msg.chunk_phase,
         "contract_sha256": msg.contract_sha256,
         "base_sha256": msg.base_sha256,

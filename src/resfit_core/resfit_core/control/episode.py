@@ -16,6 +16,7 @@ from resfit_core.control.episode_parts import (
     Pending,
     ending,
     new_line,
+    slot_fields,
     slot_of,
     word,
 )
@@ -375,17 +376,15 @@ class EpisodeManager:
         self._next(reason)
 
     def _change(self, phase: Phase, reason: str, **fields: Any) -> None:
-        slot = self._slot
         self._state = EpisodeState(
             phase,
             episode=self._book.number,
-            mode=slot.mode,
             run_id=self._settings.run_id,
-            seed=slot.seed,
-            use_residual=slot.use_residual,
+            seal=self._settings.seal,
             reason=reason,
             episodes_planned=self._book.planned,
             stamp_ns=self._now_ns(),
+            **slot_fields(self._slot),
             **fields,
         )
         self._outlet.publish(self._state)

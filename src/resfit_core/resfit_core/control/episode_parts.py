@@ -54,6 +54,7 @@ class EpisodeSettings:
 
     Attributes:
         run_id: Name of the run.
+        seal: Blind evaluation: its commitment; empty: it is none.
         lockstep: The twin waits for every answer and presses TIMEOUT itself. Otherwise real time:
             executed steps are counted here.
         period_ns: Control period [ns].
@@ -77,6 +78,7 @@ class EpisodeSettings:
     reset_timeout_ns: int = 10_000_000_000
     grace_ns: int = 100_000_000
     failures_allowed: int = 5
+    seal: str = ""
 
 
 @dataclasses.dataclass
@@ -160,6 +162,8 @@ def new_line(episode: int, slot: Slot, wall_s: float, waited_ns: int) -> Episode
         mode=Mode(slot.mode).name.lower(),
         use_residual=slot.use_residual,
         seed=slot.seed,
+        round=slot.round,
+        label=slot.label,
         ended_by=word(EndedBy.ABORTED),
         success=False,
         steps=0,
@@ -176,4 +180,9 @@ def word(ended_by: int) -> str:
 
 def slot_of(line: EpisodeLine) -> Slot:
     """Return the slot that an episode of the log filled."""
-    return Slot(Mode[line.mode.upper()], line.use_residual, line.seed)
+    return Slot(Mode[line.mode.upper()], line.use_residual, line.seed, line.round, line.label)
+
+
+def slot_fields(slot: Slot) -> dict[str, Any]:
+    """Return what an EpisodeState says of its slot."""
+    return {f.name: getattr(slot, f.name) for f in dataclasses.fields(slot)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resfit_core.control.records import Mode
 from resfit_core.seeds import episode_seed
 
-PLANS = ("train", "demo")
+PLANS = ("train", "demo", "evaluate")
 
 
 class PlanError(ValueError):
@@ -17,11 +17,16 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One planned episode. An aborted one is run again on the same scene."""
+    """One planned episode. An aborted one is run again on the same scene.
+
+    `round` and `label` place it in a blind evaluation; 0 and empty: it is none.
+    """
 
     mode: Mode
     use_residual: bool
     seed: int
+    round: int = 0
+    label: str = ""
 
 
 def make_plan(
@@ -55,7 +60,7 @@ def make_plan(
     if kind == "demo":
         return tuple(Slot(Mode.DEMO, False, episode_seed("demo", i)) for i in range(episodes))
     if kind != "train":
-        raise PlanError(f"mode '{kind}' is not one of {PLANS}")
+        raise PlanError(f"mode '{kind}' is not one of {PLANS[:2]}")
     practice = [
         Slot(
             Mode.WARMUP if i < warmup_episodes else Mode.TRAIN,
@@ -70,6 +75,22 @@ def make_plan(
         for residual in (False, True)
     ]
     return (*practice, *pairs)
+
+
+def blind_plan(scenes: Iterable[int], labels: str) -> tuple[Slot, ...]:
+    """Return the episodes of a blind evaluation: each round once under every label.
+
+    `use_residual` is true in all of them: who acts, the seal says.
+
+    Args:
+        scenes: Seed of each round's scene.
+        labels: Of a round's episodes, one letter each, in the order of their running.
+    """
+    return tuple(
+        Slot(Mode.EVALUATE, True, seed, number, label)
+        for number, seed in enumerate(scenes, 1)
+        for label in labels
+    )
 
 
 def remaining(slots: Iterable[Slot], done: Iterable[Slot]) -> list[Slot]:

@@ -73,6 +73,9 @@ class EpisodeState:
     revision: int = 0
     reason: str = ""
     episodes_planned: int = 0
+    seal: str = ""
+    round: int = 0
+    label: str = ""
     stamp_ns: int = 0
 
     def corrects_older_than(self, present: EpisodeState | None) -> bool:
@@ -90,7 +93,8 @@ class PolicyStep:
     """One observation and the base's answer; see `PolicyStep.msg`.
 
     `observation` float32 (obs_dim,), `base_action` float32 (action_dim,), `images` uint8
-    (size, size, 3) each, in the contract's camera order.
+    (size, size, 3) each, in the contract's camera order. In a blind evaluation `base_action` is
+    empty and `base_action_sealed` holds it masked.
     """
 
     stamp_ns: int
@@ -104,6 +108,7 @@ class PolicyStep:
     contract_sha256: str
     base_sha256: str
     images: tuple[np.ndarray, ...] = ()
+    base_action_sealed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ class Step:
     contract_sha256: str
     base_sha256: str
     images: tuple[np.ndarray, ...] = ()
+    base_action_sealed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ class ResidualTick:
             if self._policy.version < state.required_weights_version:
                 self._pending = tick
                 return None
-            self._policy.begin_episode(state.seed, state.mode, state.use_residual)
+            self._begin(state)
             self._begun = tick.episode
         elif self._must_wait(tick):
             self._pending = tick
@@ -172,6 +172,9 @@ class ResidualTick:
         # In warm-up and base evaluation no weights act, whatever is loaded.
         version = self._policy.version if _residual_acts(state) else 0
         return self._say(Proposal(tick, action, version, explored))
+
+    def _begin(self, state: EpisodeState) -> None:
+        self._policy.begin_episode(state.seed, state.mode, state.use_residual)
 
     def _must_wait(self, tick: Tick) -> bool:
         """Tell whether the driver's answer to the proposal before this tick is still to come."""

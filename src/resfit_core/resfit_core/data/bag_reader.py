@@ -14,6 +14,8 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
 from rosbags.typesys.store import Typestore
 
+from resfit_core.blind import seal
+from resfit_core.blind.mask import Mask
 from resfit_core.contract import Contract
 from resfit_core.control.records import Source
 from resfit_core.data.bag_types import TOPICS, BagError, store_from_definitions
@@ -28,7 +30,8 @@ class RecordedEpisode:
 
     Attributes:
         observation: float32 (T + 1, obs_dim), contract layout, SI units.
-        base_action: float32 (T + 1, act_dim), what acted as base, in its own normalised space.
+        base_action: float32 (T + 1, act_dim), what acted as base, in its own normalised space; NaN
+            in a blind evaluation until its seal is opened.
         chunk_phase: float32 (T + 1,), [0, 1).
         proposed: float32 (T, act_dim), before the safety filter, normalised.
         action_norm: float32 (T, act_dim), executed, normalised.
@@ -74,6 +77,11 @@ class RecordedEpisode:
     def steps(self) -> int:
         """Number of steps T."""
         return len(self.action_rad)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it belongs to a blind evaluation that is not opened yet."""
+        return bool(np.isnan(self.base_action).all())
 
     def to_episode(self, contract: Contract, **changes: Any) -> Episode:
         """Return what the learner takes in.
@@ -178,7 +186,7 @@ def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
     try:
         return RecordedEpisode(
             observation=np.stack([m.observation for m in seen]).astype(np.float32),
-            base_action=np.stack([m.base_action_norm for m in seen]).astype(np.float32),
+            base_action=_base_actions(path, seen, act_dim),
             chunk_phase=np.array([m.chunk_phase for m in seen], np.float32),
             proposed=np.stack([m.action_norm for m in seen[:-1]]).astype(np.float32),
             action_norm=np.stack([m.action_norm for m in done]).astype(np.float32),
@@ -200,6 +208,22 @@ def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
         )
     except ValueError as error:
         raise BagError(f"{who}: lengths differ ({error}); record it again") from error
+
+
+def _base_actions(path: Path, seen: list[Any], act_dim: int) -> np.ndarray:
+    # Bags of earlier versions have no such field.
+    if not len(getattr(seen[0], "base_action_sealed", ())):
+        return np.stack([m.base_action_norm for m in seen]).astype(np.float32)
+    seal_folder = path.parent.parent / seal.FOLDER
+    if not seal.is_open(seal_folder):
+        return np.full((len(seen), act_dim), np.nan, np.float32)
+    mask = Mask(bytes.fromhex(seal.read_opened(seal_folder).mask))
+    return np.stack(
+        [
+            mask.show(bytes(m.base_action_sealed), stamp_of(m), int(m.episode), int(m.step))
+            for m in seen
+        ]
+    )
 
 
 def check_bytes(file: Path, who: str, sha256: str) -> None:

@@ -183,7 +183,8 @@ def _closed(folder: Path, contract: Contract, weights_version: int | None = None
     if weights_version is None:
         weights_version = int(recorded.weights_version[-1])
     payload = b""
-    if manifest.complete:
+    # A blind evaluation is nobody's lesson, and its base actions are hidden.
+    if manifest.complete and not recorded.sealed:
         try:
             payload = recorded.to_episode(contract).to_bytes()
         except (EpisodeError, ContractError) as error:

@@ -53,6 +53,7 @@ def write_trajectory(
             observation=trajectory.observation[index],
             images=[_image(header, camera[index]) for camera in trajectory.images],
             base_action_norm=base,
+            base_action_sealed=np.zeros(0, np.uint8),
             chunk_phase=0.0,
             action_norm=np.zeros(0, np.float32) if last else base,
             weights_version=0,

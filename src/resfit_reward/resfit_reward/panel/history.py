@@ -25,6 +25,7 @@ class Episode:
     revision: int
     steps: int
     reason: str = ""
+    place: str = ""  # round and label of a blind evaluation
 
     @property
     def counts(self) -> bool:
@@ -107,6 +108,7 @@ class History:
                 line.ended_by,
                 line.revision,
                 line.steps,
+                place=_place(line.round, line.label),
             )
         )
 
@@ -121,6 +123,7 @@ class History:
                 state.revision,
                 state.credited_step + 1,
                 state.reason,
+                _place(state.round, state.label),
             )
         )
 
@@ -143,6 +146,10 @@ class History:
         self._curve = None
 
 
+def _place(number: int, label: str) -> str:
+    return f"round {number}, {label}" if label else ""
+
+
 def _rate(episodes: Iterable[Episode]) -> Rate:
     verdicts = [e.success for e in episodes]
     return Rate(sum(verdicts), len(verdicts))
@@ -151,7 +158,7 @@ def _rate(episodes: Iterable[Episode]) -> Rate:
 def _curve(episodes: Iterable[Episode]) -> Curve:
     counted = [e for e in episodes if e.counts]
     practice = [e for e in counted if e.mode in ("warmup", "train")]
-    tested = [e for e in counted if e.mode == "evaluate"]
+    tested = [e for e in counted if e.mode == "evaluate" and not e.place]
     points = []
     for i, episode in enumerate(practice):
         rate = _rate(practice[max(0, i + 1 - WINDOW) : i + 1])

@@ -52,7 +52,8 @@ class Page:
     def __init__(self) -> None:
         """Build it; `show` fills it."""
         ui.add_head_html('<link rel="stylesheet" href="/panel/panel.css">')
-        ui.add_head_html('<script src="/panel/panel.js" defer></script>')
+        for script in ("panel", "ghost"):
+            ui.add_head_html(f'<script src="/panel/{script}.js" defer></script>')
         self._sections: dict[str, ui.html] = {}
         self._sent: dict[str, str] = {}
         self._section("now")

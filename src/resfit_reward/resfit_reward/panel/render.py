@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 
 from resfit_reward.panel import chart
-from resfit_reward.panel.history import WINDOW, Curve, Rate
+from resfit_reward.panel.history import WINDOW, Curve, Episode, Rate
 from resfit_reward.panel.view import Tile, View
 
 _CLASS = {"success": "ok", "failure": "bad", "timeout": "warn", "aborted": "calm"}
@@ -42,6 +42,7 @@ def now(view: View, beat: float) -> str:
         "estop": view.estop,
         "answer": [view.answer.number, view.answer.tone, view.answer.text],
         "cameras": list(view.cameras),
+        "ghost": [list(g) for g in view.ghosts],
     }
     return f'<span id="now" data-now="{escape(json.dumps(data))}"></span>'
 
@@ -102,7 +103,7 @@ def episodes(view: View) -> str:
     rows = "".join(
         f'<tr><td>{e.number}</td><td><span class="verdict {_CLASS[e.ended_by]}">'
         f"{_WORD.get(e.ended_by, e.ended_by)}</span>{_revised(e.revision)}</td>"
-        f"<td>{e.mode}{' · base' if e.base_alone and e.mode != 'warmup' else ''}</td>"
+        f"<td>{escape(e.place) or e.mode}{' · base' if _base_alone(e) else ''}</td>"
         f"<td>{e.steps}</td><td>{escape(e.reason)}</td></tr>"
         for e in view.episodes
     )
@@ -120,6 +121,10 @@ def messages(view: View) -> str:
         for m in view.messages
     )
     return f'<ul class="log">{lines}</ul>' if lines else '<p class="empty">No warnings.</p>'
+
+
+def _base_alone(e: Episode) -> bool:
+    return e.base_alone and e.mode != "warmup"
 
 
 def _revised(revision: int) -> str:

@@ -30,7 +30,7 @@ class PanelError(ValueError):
 
 
 class Desk(Protocol):
-    """Who stands behind the page. Both are called on the page's thread and must return at once."""
+    """Who stands behind the page: called on the page's thread, and must return at once."""
 
     def press(self, button: str) -> None:
         """Take a press of a button.
@@ -45,6 +45,9 @@ class Desk(Protocol):
         Raises:
             KeyError: There is no such camera.
         """
+
+    def ghost(self, camera: str) -> bytes | None:
+        """Return a blind round's first picture as PNG; None: there is none."""
 
 
 class PanelServer:
@@ -185,6 +188,14 @@ class PanelServer:
                 return Response(status_code=204)
             headers = {"Cache-Control": "no-store", "X-Number": str(picture.number)}
             return Response(picture.jpeg, media_type="image/jpeg", headers=headers)
+
+        @app.get("/api/ghost/{name}.png")
+        async def ghost(name: str) -> Response:
+            picture = self._desk.ghost(name)
+            if picture is None:
+                return Response(status_code=404)
+            headers = {"Cache-Control": "no-store"}
+            return Response(picture, media_type="image/png", headers=headers)
 
         app.mount("/panel", StaticFiles(directory=STATIC), name="panel")
         page.mount(app, self._opened, self._pages.discard)

@@ -257,9 +257,15 @@ def _headline(state: EpisodeState) -> str:
         Mode.WARMUP: "warm-up, the base explores",
         Mode.DEMO: "demonstration",
         Mode.TRAIN: "training" if state.use_residual else "training, base alone",
-        Mode.EVALUATE: "evaluation",
+        Mode.EVALUATE: _evaluation(state),
     }[Mode(state.mode)]
     return f"Episode {state.episode}{of} · {who}"
+
+
+def _evaluation(state: EpisodeState) -> str:
+    if not state.label:
+        return "evaluation"
+    return f"blind evaluation, round {state.round}, {state.label}"
 
 
 def _progress(state: EpisodeState) -> float:

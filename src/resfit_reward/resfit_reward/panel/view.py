@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from resfit_reward.panel.ghost import Shown
 from resfit_reward.panel.history import Curve, Episode
 
 OK, WARN, BAD, CALM = "ok", "warn", "bad", "calm"
@@ -69,6 +70,7 @@ class View:
         messages: Warnings of the nodes, newest first.
         nodes: (name, tone) of each node of the run.
         cameras: Names of those that publish.
+        ghosts: A blind round's first pictures, to be laid over the cameras.
     """
 
     run: str = ""
@@ -89,3 +91,4 @@ class View:
     messages: tuple[Message, ...] = ()
     nodes: tuple[tuple[str, str], ...] = ()
     cameras: tuple[str, ...] = ()
+    ghosts: tuple[Shown, ...] = ()

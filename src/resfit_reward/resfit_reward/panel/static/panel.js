@@ -160,6 +160,7 @@
         title = document.createElement("figcaption");
       title.textContent = name.replaceAll("_", " ");
       image.alt = title.textContent;
+      figure.dataset.camera = name;
       figure.append(image, title);
       watch(name, image);
       return figure;
