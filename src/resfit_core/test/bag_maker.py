@@ -110,6 +110,36 @@ def state_bytes(stamp_ns: int, **fields) -> bytes:
     return bytes(store.serialize_cdr(message, TOPICS["episode_state"]))
 
 
+def messages_of_demo(contract: Contract, steps: int) -> list[tuple[str, int, bytes]]:
+    """Return the messages of an episode of random numbers."""
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(steps + 1, contract.obs_dim)),
+        rng.uniform(contract.lower, contract.upper, (steps, contract.action_dim)),
+        rng.uniform(-1, 1, (steps, contract.action_dim)),
+    )
+    return _messages(contract, *arrays)
+
+
+def _messages(
+    contract: Contract, observation, action_rad, action_norm, images=(), sources=None
+):
+    steps, messages = len(action_rad), []
+    for index in range(steps + 1):
+        last = index == steps
+        action = np.zeros(0) if last else action_norm[index]
+        base = np.zeros(contract.action_dim) if last else action_norm[index]
+        stamp = START_NS + index * PERIOD_NS
+        frames = [camera[index] for camera in images]
+        data = step_bytes(contract, index, observation[index], base, 0.0, action, last, frames)
+        messages.append(("step", stamp, data))
+        if not last:
+            source = 0 if sources is None else sources[index]
+            data = executed_bytes(index, action_rad[index], action_norm[index], source)
+            messages.append(("executed_command", stamp, data))
+    return messages
+
+
 def write_demo(
     folder: Path,
     contract: Contract,
@@ -131,6 +161,7 @@ def write_demo(
     With a `mask` the base's actions are sealed.
     """
     steps = len(action_rad)
+<<<<<<< HEAD
     messages = list(extra)
     for index in range(steps + 1):
         last = index == steps
@@ -149,6 +180,10 @@ def write_demo(
             source = 0 if sources is None else sources[index]
             data = executed_bytes(index, action_rad[index], action_norm[index], source)
             messages.append(("executed_command", stamp, data))
+=======
+    made = _messages(contract, observation, action_rad, action_norm, images, sources)
+    messages = [*extra, *made]
+>>>>>>> 06d5a02 (Kill bench; recorder waits for a full or slow disk and says so; a restarted manager takes over what was closed)
     fields = {
         "run_id": "test",
         "episode": episode,

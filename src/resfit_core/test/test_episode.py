@@ -14,7 +14,7 @@ import pytest
 from resfit_core.control.budget import FAILED, LearnerNews, UpdateBudget
 from resfit_core.control.episode import EpisodeManager
 from resfit_core.control.episode_log import EpisodeLog
-from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings
+from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings, Record
 from resfit_core.control.plan import make_plan
 from resfit_core.control.press import OperatorEvent, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
@@ -95,7 +95,9 @@ class Rig:
 
     def close(self, weights_version: int = 0) -> None:
         ended = self.last
-        self.manager.recorded(ended.episode, ended.credited_step + 1, weights_version, True)
+        self.manager.recorded(
+            Record(ended.episode, ended.credited_step + 1, weights_version, has_bag=True)
+        )
 
     def wait(self, seconds: float) -> None:
         self.now += int(seconds * 1e9)
@@ -192,8 +194,15 @@ def test_next_scene_waits_until_the_recorder_closed(rig: Rig) -> None:
     assert [x["wait_s"] for x in rig.lines()] == [0.0, 5.0]
 
 
-def test_silent_recorder_is_waited_for_only_so_long_and_the_episode_run_again(rig: Rig) -> None:
+def test_silent_recorder_hears_of_the_end_again_and_then_the_episode_is_run_again(
+    rig: Rig,
+) -> None:
     rig.press(Press.SUCCESS, FIRST + T, "oracle")
+    for _ in range(5):
+        rig.wait(10.1)
+        told = rig.last
+        assert (told.phase, told.ended_by, told.revision) == (Phase.ENDED, EndedBy.SUCCESS, 0)
+        assert told.reason == "waits for: recorder to close it"
     rig.wait(10.1)
     assert "recorder" in rig.warnings[-1]
     ended, resetting = rig.states[-2:]
@@ -202,10 +211,42 @@ def test_silent_recorder_is_waited_for_only_so_long_and_the_episode_run_again(ri
     assert [x["ended_by"] for x in rig.lines()] == ["aborted"]
 
 
+def test_a_recorder_that_is_gone_is_waited_for(rig: Rig) -> None:
+    """It may have closed the episode and died before it said so.
+
+    Bug: after 10 s the episode counted as lost and was run again, though its bag was whole.
+    """
+    rig.press(Press.SUCCESS, FIRST + T, "oracle")
+    rig.missing = "recorder"
+    for _ in range(20):
+        rig.wait(10.1)
+    assert rig.last.phase == Phase.ENDED
+    assert rig.last.reason == "waits for: recorder is not there"
+    rig.missing = ""
+    rig.close()
+    assert [x["ended_by"] for x in rig.lines()] == ["success"]
+
+
+def test_an_episode_that_the_disk_refuses_is_waited_for(rig: Rig) -> None:
+    rig.press(Press.SUCCESS, FIRST + T, "oracle")
+    for _ in range(20):
+        rig.wait(9.9)
+        rig.manager.recorded(Record(1, 1, 0, False, lost="disk full", pending=True))
+        assert rig.last.phase == Phase.ENDED
+        assert rig.last.reason == "waits for: recorder: disk full"
+    rig.close()
+    assert rig.last.phase == Phase.RESETTING
+    assert [(x["ended_by"], x["revision"]) for x in rig.lines()] == [("success", 0)]
+    rig.scene(2 * FIRST)
+    rig.press(Press.SUCCESS, 2 * FIRST + T, "oracle")
+    rig.close()
+    assert rig.lines()[1]["wait_s"] == pytest.approx(198.0)
+
+
 def test_episode_recorded_in_part_is_run_again(rig: Rig) -> None:
     rig.steps(5)
     rig.press(Press.SUCCESS, FIRST + 5 * T, "oracle")
-    rig.manager.recorded(1, 3, 0, has_bag=True, lost="step 3 never arrived")
+    rig.manager.recorded(Record(1, 3, 0, has_bag=True, lost="step 3 never arrived"))
     assert "step 3 never arrived" in rig.warnings[-1]
     assert rig.states[-2].ended_by == EndedBy.ABORTED
     assert rig.resets[-1] == (2, 10_000_000)
@@ -708,6 +749,28 @@ def test_restart_aborts_the_open_episode_and_never_uses_its_number_again(rig: Ri
     assert again.resets == [(2, 10_000_000)]
     assert [(x["episode"], x["ended_by"]) for x in again.lines()] == [(1, "aborted")]
     assert not (rig.run_dir / "episode_open.json").exists()
+
+
+@pytest.mark.parametrize("revision", [0, 2])
+def test_restart_takes_over_what_was_closed_before(rig: Rig, revision: int) -> None:
+    """Bug: killed between the bag's closing and the log's line, a success counted as aborted.
+
+    The learner had it, and its scene was run a second time.
+    """
+    rig.steps(5)
+    again = Rig(rig.run_dir)
+    assert again.last.ended_by == EndedBy.ABORTED
+    record = Record(1, 5, 3, True, ended_by=EndedBy.SUCCESS, revision=revision)
+    again.manager.recorded(record)
+    ended = again.states[-2]
+    assert ending(ended) == (EndedBy.SUCCESS, 4, 1.0, True, False)
+    assert ended.revision == revision
+    assert again.resets == [(2, 10_000_001)]
+    (line,) = again.lines()
+    assert (line["ended_by"], line["steps"], line["revision"]) == ("success", 5, revision)
+    assert line["weights_version"] == 3
+    again.press(Press.UNDO)
+    assert again.lines()[-1]["ended_by"] == "aborted"
 
 
 def test_restart_after_half_a_line_cuts_it_off(rig: Rig) -> None:

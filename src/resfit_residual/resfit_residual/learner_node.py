@@ -140,7 +140,7 @@ class LearnerNode(Node):
             self._session.submit(episode)
 
     def _on_recorded(self, msg: ours.EpisodeRecorded) -> None:
-        if not self._is_of_this_run(msg):
+        if not self._is_of_this_run(msg) or msg.pending:
             return
         if msg.complete:
             self._intake.expect(msg.episode, msg.revision, time.monotonic())

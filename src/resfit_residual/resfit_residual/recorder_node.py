@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ from resfit_core.data.assembler import EpisodeAssembler, Move
 from resfit_core.data.bag_types import BagError
 from resfit_core.data.bags import episode_folder, remove_partial
 from resfit_core.data.closing import Closed, close_episode, correct, reopen
+from resfit_core.data.disk import Disk
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
 from resfit_residual.sensor_recording import record_sensors
@@ -46,15 +47,19 @@ class RecorderNode(Node):
             self, "patience_s", 0.5, "wait for messages under way, and for asked ones [s]",
             range=(0.0, 60.0),
         )  # fmt: skip
+        reserve = declare(
+            self, "reserve_mb", 100.0, "room that a new bag must leave on the disk [MB]",
+            range=(0.0, None),
+        )  # fmt: skip
+        self._reserve = round(reserve * 1e6)
         self._run_dir = Path(run_dir)
         (self._run_dir / "episodes").mkdir(parents=True, exist_ok=True)
         remove_partial(self._run_dir / "episodes")
         self._assembler: EpisodeAssembler[bytes] = EpisodeAssembler(patience)
         self._sensors = record_sensors(self, self._contract)
         self._states: list[tuple[int, bytes]] = []
-        self._first_state = True
         self._closing = 0  # newest episode handed to the worker with a bag
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._disk = Disk()
         self._recorded_out = self.create_publisher(
             ours.EpisodeRecorded, "episode_recorded", qos.reliable(100)
         )
@@ -77,8 +82,10 @@ class RecorderNode(Node):
         self.create_timer(_POLL_S, self._poll)
 
     def stop(self) -> None:
-        """Let the worker finish what is closing."""
-        self._disk.shutdown(wait=True)
+        """Let the worker finish what is closing; what the disk refuses is lost, and said."""
+        lost = self._disk.stop()
+        if lost:
+            self.get_logger().error(lost)
 
     def _on_step(self, data: bytes) -> None:
         head = peek.step_head(data)
@@ -93,11 +100,10 @@ class RecorderNode(Node):
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         state = conversions.episode_state_from_msg(msg)
-        first, self._first_state = self._first_state, False
         # A correction may come while the bag is still on its way to disk.
         closed = state.episode == self._closing or self._is_on_disk(state.episode)
         if state.phase == Phase.ENDED and closed:
-            self._on_old_end(state, first)
+            self._on_old_end(state)
             return
         self._sensors.is_open = state.phase in (Phase.READY, Phase.RUNNING, Phase.ENDED)
         if state.phase == Phase.RESETTING:
@@ -110,17 +116,21 @@ class RecorderNode(Node):
     def _is_on_disk(self, episode: int) -> bool:
         return episode_folder(self._run_dir / "episodes", episode).is_dir()
 
-    def _on_old_end(self, state: EpisodeState, first: bool) -> None:
-        """An episode that was closed already: a corrected verdict, or this node was restarted."""
+    def _on_old_end(self, state: EpisodeState) -> None:
+        """An episode that was closed already: a corrected verdict, or somebody was restarted."""
         if state.revision > 0:
             self._later(lambda: correct(self._run_dir, state, self._contract))
-        elif first:
+        else:
+            # Who asks again was started anew, or did not hear the announcement.
             self._later(lambda: reopen(self._run_dir, state.episode, self._contract))
 
     def _poll(self) -> None:
         if self._assembler.abort_reason:
             # Asked again until it is heard: the manager may not be connected yet.
             self._ask_abort()
+        owed = self._disk.owed(time.monotonic())
+        if owed is not None:
+            self._tell_pending(*owed)
         self._move()
 
     def _move(self) -> None:
@@ -135,8 +145,10 @@ class RecorderNode(Node):
             topics = self._sensors.topics
             self._later(
                 lambda: close_episode(
-                    self._run_dir, assembled, self._contract, states, sensors, topics
-                )
+                    self._run_dir, assembled, self._contract, states, sensors, topics,
+                    self._reserve,
+                ),
+                closes=assembled.state.episode,
             )
         elif move is Move.ASK:
             missing = self._assembler.missing()
@@ -157,13 +169,29 @@ class RecorderNode(Node):
         self._assembler.answered()
         self._move()
 
-    def _later(self, work: Callable[[], Closed]) -> None:
+    def _later(self, work: Callable[[], Closed], closes: int = 0) -> None:
         """Do `work` on the disk thread, then announce its result on the executor's thread."""
-        self._disk.submit(work).add_done_callback(
-            lambda done: self.call_soon(lambda: self._announce(done))
+        if closes:
+            self._disk.close(closes, time.monotonic())
+        self._disk.do(work, lambda done: self.call_soon(lambda: self._announce(done, closes)))
+
+    def _tell_pending(self, episode: int, reason: str) -> None:
+        """Tell the robot that an episode is not closed yet, and why: no new one starts."""
+        self.get_logger().error(
+            f"episode {episode} is not closed: {reason}", throttle_duration_sec=10.0
+        )
+        self._recorded_out.publish(
+            ours.EpisodeRecorded(
+                header=conversions.header(self._now_ns()),
+                run_id=self._run_dir.resolve().name,
+                episode=episode,
+                pending=True,
+                reason=reason,
+            )
         )
 
-    def _announce(self, done: Future[Closed]) -> None:
+    def _announce(self, done: Future[Closed], closes: int) -> None:
+        self._disk.closed(closes)
         try:
             closed = done.result()
         except BagError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from residual_common import CONTRACT, SITE, T, executed, state, step
 from sensor_msgs.msg import JointState
 
 from resfit_core.control.records import EndedBy, Mode, Phase
+from resfit_core.data import closing
 from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.episode import Episode
 from resfit_core.data.recording import read_recording
@@ -201,7 +203,7 @@ def test_a_correction_that_comes_while_the_bag_is_written_is_kept(graph, monkeyp
     graph.end(1, 2)
     assert graph.ros.spin_until(lambda: graph.node._closing == 1)
     graph.end(1, 2, ended_by=EndedBy.FAILURE, reward=0.0, revision=1, reason="corrected")
-    assert graph.ros.spin_until(lambda: graph.node._disk._work_queue.qsize())
+    assert graph.ros.spin_until(lambda: graph.node._disk._worker._work_queue.qsize())
     go.set()
     assert (graph.hear(2).revision, graph.recorded[1].reward) == (1, 0.0)
 
@@ -239,3 +241,35 @@ def test_a_restart_within_an_episode_asks_for_abort(graph):
     graph.steps.publish(step(3, 5))
     assert graph.ros.spin_until(lambda: graph.events)
     assert (graph.events[0].source, graph.events[0].episode) == ("recorder", 3)
+
+
+def test_a_full_disk_is_said_and_the_episode_is_closed_when_there_is_room(graph, monkeypatch):
+    """The episode stays in memory, nothing half written is left, and nothing is lost."""
+    room = [1000]
+    monkeypatch.setattr(
+        closing.shutil, "disk_usage", lambda _: SimpleNamespace(free=room[0], total=0, used=0)
+    )
+    monkeypatch.setattr(graph.node._disk, "_retry_s", 0.05)
+    graph.play(1, 5)
+    graph.end(1, 4)
+    told = graph.hear(2)
+    assert (told.episode, told.pending, told.complete, told.uri) == (1, True, False, "")
+    assert "0.0 MB are free" in told.reason and "100.0 MB kept free" in told.reason
+    assert list((graph.run_dir / "episodes").iterdir()) == []
+    room[0] = 10**12
+    assert graph.ros.spin_until(lambda: not graph.recorded[-1].pending)
+    told = graph.recorded[-1]
+    assert (told.episode, told.steps, told.complete, told.revision) == (1, 5, True, 0)
+    assert graph.payload(1).steps == 5
+
+
+def test_who_asks_again_is_told_again(graph):
+    """A manager that was started anew ends the episode it finds open, which is closed already."""
+    graph.play(1, 5)
+    graph.end(1, 4)
+    graph.hear(1)
+    graph.states.publish(
+        state(Phase.ENDED, 1, mode=Mode.TRAIN, ended_by=EndedBy.ABORTED, truncated=True)
+    )
+    told = graph.hear(2)
+    assert (told.episode, told.ended_by, told.steps) == (1, EndedBy.SUCCESS, 5)

@@ -14,7 +14,7 @@ from resfit_core.blind.seal import read_commitment
 from resfit_core.control.budget import LearnerNews, UpdateBudget
 from resfit_core.control.episode import EpisodeManager
 from resfit_core.control.episode_log import EpisodeLog
-from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings
+from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings, Record
 from resfit_core.control.plan import PLANS, blind_plan, make_plan
 from resfit_core.control.press import Press
 from resfit_core.control.records import EpisodeState, Phase
@@ -193,14 +193,11 @@ class EpisodeManagerNode(Node):
             self.warn(f"episode of run '{msg.run_id}' ignored: this is run '{self._run_id}'")
             return
         lost = "" if msg.complete else msg.reason or "its record is incomplete"
-        self._tell(
-            self._manager.recorded,
-            msg.episode,
-            msg.steps,
-            msg.weights_version,
-            bool(msg.uri),
-            lost,
-        )
+        record = Record(
+            msg.episode, msg.steps, msg.weights_version, bool(msg.uri), lost, msg.ended_by,
+            msg.revision, msg.pending,
+        )  # fmt: skip
+        self._tell(self._manager.recorded, record)
 
     def _on_learner(self, msg: ours.LearnerStatus) -> None:
         news = LearnerNews(msg.state, msg.updates_owed, msg.weights_version, msg.last_episode)

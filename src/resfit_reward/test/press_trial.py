@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from resfit_core.control.budget import UpdateBudget
 from resfit_core.control.episode import EpisodeManager
-from resfit_core.control.episode_parts import Clocks, EpisodeSettings
+from resfit_core.control.episode_parts import Clocks, EpisodeSettings, Record
 from resfit_core.control.guard import Guard
 from resfit_core.control.plan import make_plan
 from resfit_core.control.press import OperatorEvent, Press
@@ -126,7 +126,7 @@ class Trial:
 
     def close(self) -> None:
         state = self.manager.state
-        self.manager.recorded(state.episode, state.credited_step + 1, 1, has_bag=True)
+        self.manager.recorded(Record(state.episode, state.credited_step + 1, 1, has_bag=True))
 
     def live(self, stamps: list[int], presses: list[tuple[int, OperatorEvent]]) -> None:
         """Deliver steps and presses in the order in which they arrive, the clock going on."""

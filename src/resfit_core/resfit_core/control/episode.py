@@ -14,6 +14,7 @@ from resfit_core.control.episode_parts import (
     EpisodeSettings,
     Outlet,
     Pending,
+    Record,
     ending,
     new_line,
     slot_fields,
@@ -38,10 +39,9 @@ class EpisodeManager:
     Feed it with `event`, `scene`, `executed`, `recorded`, `learner` as they come, and with `tick`
     some times a second. Not thread-safe.
 
-    ENDED lasts until the recorder has closed the episode (or `close_timeout_ns` passed, which is
-    said aloud), so that the scene is not reset before the last observation is safe. The verdict on
-    the last episode can be corrected until the next one has ended: ENDED of the old episode with a
-    higher revision is published, and then the present state once more.
+    ENDED lasts until the recorder has closed the episode, so that the scene is not reset before
+    the last observation is safe. The verdict on the last episode can be corrected until the next
+    one has ended: ENDED of the old episode with a higher revision, then the present state again.
     """
 
     def __init__(
@@ -63,8 +63,7 @@ class EpisodeManager:
         self._pending: Pending | None = None
         self._confirmed = self._pausing = self._stopping = False
         self._newest_ns = self._first_ns = self._since_ns = self._waited_ns = 0
-        self._resets_failed = 0
-        self._waits_for = ""
+        self._resets_failed, self._silent, self._waits_for = 0, 0, ""
 
     @property
     def state(self) -> EpisodeState:
@@ -138,26 +137,19 @@ class EpisodeManager:
         elif self._steps.count >= self._settings.horizon_steps:
             self._end(EndedBy.TIMEOUT, self._steps.count - 1, f"{self._steps.count} steps done")
 
-    def recorded(
-        self, episode: int, steps: int, weights_version: int, has_bag: bool, lost: str = ""
-    ) -> None:
-        """Take the recorder's word that an episode is closed.
-
-        Args:
-            episode: Its number.
-            steps: Complete steps kept.
-            weights_version: Residual weights that acted; 0: none.
-            has_bag: It left a bag.
-            lost: What its record lacks, in words; empty: it is complete.
-        """
-        if has_bag:
-            self._book.last_bag = max(self._book.last_bag, episode)
-        if self._state.phase != Phase.ENDED or episode != self._book.number:
+    def recorded(self, record: Record) -> None:
+        """Take the recorder's word that an episode is closed, or why it is not yet."""
+        if record.has_bag:
+            self._book.last_bag = max(self._book.last_bag, record.episode)
+        if self._state.phase != Phase.ENDED or record.episode != self._book.number:
             return
-        ended = self._ended
-        steps = steps if ended.state.ended_by == EndedBy.ABORTED else ended.line.steps
-        ended.line = dataclasses.replace(ended.line, steps=steps, weights_version=weights_version)
-        self._close("previous episode closed", lost)
+        if record.pending:
+            self._silent = 0
+            self._wait_for_record(f"recorder: {record.lost}")
+            return
+        if self._ended.take(record, self._now_ns()):
+            self._outlet.publish(self._ended.state)
+        self._close("previous episode closed", record.lost)
 
     def learner(self, news: LearnerNews) -> None:
         """Take the learner's word."""
@@ -178,7 +170,7 @@ class EpisodeManager:
                 self._since_ns = now
                 self._outlet.reset_scene(self._book.number, self._slot.seed)
         elif phase == Phase.ENDED and now - self._since_ns > settings.close_timeout_ns:
-            self._close("previous episode lost", "recorder has not closed it in time")
+            self._wait_for_record()
 
     # --- presses that steer --------------------------------------------------------------------
 
@@ -230,8 +222,6 @@ class EpisodeManager:
     def _abort(self, event: OperatorEvent, reason: str) -> None:
         step = self._steps.count - 1
         self._end(EndedBy.ABORTED, step, reason, by_person=event.source in HUMAN)
-
-    # --- verdicts ------------------------------------------------------------------------------
 
     def _on_verdict(self, event: OperatorEvent, ended_by: EndedBy) -> None:
         if ended_by == EndedBy.TIMEOUT and event.source != ORACLE:
@@ -286,7 +276,7 @@ class EpisodeManager:
             self._pending = None
         elif ended is None:
             self._ignore(event, "there is no verdict that could still be taken back")
-        elif ended.state.ended_by not in (EndedBy.SUCCESS, EndedBy.FAILURE):
+        elif not ended.state.terminated:
             self._ignore(event, f"episode {ended.state.episode} has no verdict")
         else:
             ended.by_person, why = True, f"verdict undone by {event.source}"
@@ -307,8 +297,6 @@ class EpisodeManager:
             return
         self._book.refile(ended, counted=counted)
         self._outlet.publish(present)
-
-    # --- how an episode begins and ends --------------------------------------------------------
 
     def _next(self, reason: str) -> None:
         if self._stopping or self._book.done:
@@ -340,10 +328,10 @@ class EpisodeManager:
         )
         if waits_for:
             if waits_for != self._waits_for:
-                self._waits_for = waits_for
                 self._change(Phase.READY, f"waits for: {waits_for}")
+            self._waits_for = waits_for
             return
-        self._waited_ns += now - self._since_ns
+        self._note_wait()
         start = self._first_ns or self._clocks.graph_ns()
         self._steps = EpisodeSteps(start, self._settings.period_ns, even=self._settings.lockstep)
         wall_s = self._clocks.wall_s()
@@ -355,13 +343,27 @@ class EpisodeManager:
         self._change(Phase.RUNNING, why, start_ns=start, required_weights_version=version)
 
     def _end(self, ended_by: EndedBy, step: int, reason: str, *, by_person: bool = False) -> None:
-        self._pending = None
+        self._pending, self._silent = None, 0
         self._since_ns = self._clocks.steady_ns()
         end_ns = self._steps.end_of(step) if self._steps is not None else 0
         self._see(end_ns)
         line = dataclasses.replace(self._line, end_s=self._clocks.wall_s(), steps=step + 1)
         self._change(Phase.ENDED, reason, **ending(ended_by, step, end_ns))
         self._ended = Ended(self._state, self._slot, line, self._steps, by_person)
+
+    def _wait_for_record(self, why: str = "") -> None:
+        """Say the end again, for a recorder that was started anew; a silent one has lost it."""
+        if not why:
+            absent = "recorder" in self._outlet.absent()
+            self._silent = 0 if absent else self._silent + 1
+            why = "recorder is not there" if absent else "recorder to close it"
+        if self._silent >= self._settings.close_tries:
+            self._close("previous episode lost", "recorder has not closed it in time")
+            return
+        self._note_wait()
+        self._outlet.warn(f"episode {self._book.number} waits for: {why}")
+        self._state = dataclasses.replace(self._state, reason=f"waits for: {why}")
+        self._outlet.publish(self._state)
 
     def _close(self, reason: str, lost: str) -> None:
         ended = self._ended
@@ -370,7 +372,7 @@ class EpisodeManager:
             self._outlet.warn(f"episode {self._book.number} is lost: {lost}")
             self._revise(EndedBy.ABORTED, ended.state.credited_step, f"lost: {lost}")
             ended.steps = None  # no verdict can bring it back
-        self._waited_ns += self._clocks.steady_ns() - self._since_ns
+        self._note_wait()
         aborted = ended.state.ended_by == EndedBy.ABORTED
         self._book.file(ended, lost=aborted and not (ended.by_person or self._stopping))
         self._next(reason)
@@ -391,6 +393,10 @@ class EpisodeManager:
 
     def _ignore(self, event: OperatorEvent, why: str) -> None:
         self._outlet.warn(f"{Press(event.kind).name} from {event.source} ignored: {why}")
+
+    def _note_wait(self) -> None:
+        now = self._clocks.steady_ns()
+        self._waited_ns, self._since_ns = self._waited_ns + now - self._since_ns, now
 
     def _see(self, stamp_ns: int) -> None:
         self._newest_ns = max(self._newest_ns, stamp_ns)

@@ -61,7 +61,9 @@ class EpisodeSettings:
         horizon_steps: Executed steps until an episode times out (real time).
         reaction_ns: Taken off a person's press [ns].
         auto_start: Start the run and each episode without a person's word.
-        close_timeout_ns: Wait so long for the recorder to close an episode [ns].
+        close_timeout_ns: Say an episode's end again when the recorder has not closed it after so
+            long [ns].
+        close_tries: A recorder that is there and says nothing for so many times has lost it.
         reset_timeout_ns: Ask for the scene again after so long [ns].
         grace_ns: Real time: a step may be heard of so long after a press it was before [ns].
         failures_allowed: So many episodes aborted in a row (not by a person), or resets of one
@@ -75,10 +77,42 @@ class EpisodeSettings:
     reaction_ns: int = 0
     auto_start: bool = True
     close_timeout_ns: int = 10_000_000_000
+    close_tries: int = 6
     reset_timeout_ns: int = 10_000_000_000
     grace_ns: int = 100_000_000
     failures_allowed: int = 5
     seal: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The recorder's word on an episode.
+
+    Attributes:
+        episode: Its number.
+        steps: Complete steps kept.
+        weights_version: Residual weights that acted; 0: none.
+        has_bag: It left a bag.
+        lost: What its record lacks, in words; empty: it is complete.
+        ended_by: How it ended, as the bag has it.
+        revision: Of that verdict.
+        pending: It is not closed yet, the disk refuses; `lost` says why.
+    """
+
+    episode: int
+    steps: int
+    weights_version: int
+    has_bag: bool
+    lost: str = ""
+    ended_by: int = EndedBy.NONE
+    revision: int = 0
+    pending: bool = False
+
+    @property
+    def verdict(self) -> bool:
+        """Whether a whole episode with an ending that counts is on disk."""
+        ends = (EndedBy.SUCCESS, EndedBy.FAILURE, EndedBy.TIMEOUT)
+        return self.has_bag and not self.lost and self.ended_by in ends
 
 
 @dataclasses.dataclass
@@ -116,9 +150,26 @@ class Ended:
             revision=self.state.revision + 1,
             stamp_ns=now_ns,
             reason=reason,
-            **ending(ended_by, step, self.steps.end_of(step)),
+            **ending(ended_by, step, self.steps.end_of(step) if self.steps else 0),
         )
         self.line = dataclasses.replace(self.line, steps=step + 1)
+
+    def take(self, record: Record, now_ns: int) -> bool:
+        """Note what was recorded; return whether the ending is another one by that.
+
+        So it is after a restart of the manager: an episode that was closed before stands as the
+        bag has it.
+        """
+        other = self.steps is None and record.verdict
+        if other:
+            self.revise(record.ended_by, record.steps - 1, "closed before the restart", now_ns)
+            self.state = dataclasses.replace(self.state, revision=record.revision)
+        aborted = self.state.ended_by == EndedBy.ABORTED
+        steps = record.steps if aborted else self.line.steps
+        self.line = dataclasses.replace(
+            self.line, steps=steps, weights_version=record.weights_version
+        )
+        return other
 
 
 @dataclasses.dataclass(frozen=True)

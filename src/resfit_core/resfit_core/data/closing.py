@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.bag_types import TOPICS, BagError, type_store
 from resfit_core.data.bags import Manifest, episode_folder, read_manifest, write_episode
 from resfit_core.data.episode import EpisodeError
-from resfit_core.data.verdicts import Verdict, append_verdict
+from resfit_core.data.verdicts import Verdict, append_verdict, sync_folder
 
 PIECE_BYTES = 1 << 20
 """Largest piece of an episode in one `RecordedSteps` message."""
@@ -55,6 +57,7 @@ def close_episode(
     states: Iterable[tuple[int, bytes]] = (),
     sensors: Iterable[tuple[str, int, bytes]] = (),
     sensor_topics: Mapping[str, str] | None = None,
+    reserve: int = 0,
 ) -> Closed:
     """Write the bag and return what to announce; when this returns, nothing can be lost any more.
 
@@ -65,10 +68,11 @@ def close_episode(
         states: (stamp [ns], serialized `EpisodeState`) that go into the bag as well.
         sensors: Likewise (topic, stamp [ns], serialized message), from `SensorLog.take`.
         sensor_topics: Types of these topics.
+        reserve: Room that must be left on the disk [bytes].
 
     Raises:
         BagError: It cannot be written.
-        OSError: The disk refuses.
+        OSError: The disk refuses; nothing is left of the attempt, it may be made again.
     """
     state = assembled.state
     folder = Path(run_dir) / "episodes"
@@ -91,8 +95,37 @@ def close_episode(
         *assembled.messages,
         *(("episode_state", stamp, data) for stamp, data in states),
     ]
-    write_episode(folder, manifest, messages, more_topics=sensor_topics)
+    folder.mkdir(parents=True, exist_ok=True)
+    if _is_there(folder, manifest):
+        sync_folder(folder)
+    else:
+        require_space(folder, sum(len(data) for _, _, data in messages), reserve)
+        write_episode(folder, manifest, messages, more_topics=sensor_topics)
     return _closed(episode_folder(folder, state.episode), contract, last.weights_version)
+
+
+def require_space(folder: Path, size: int, reserve: int) -> None:
+    """Refuse to begin what would fill the disk to the brim.
+
+    The log of the run and the learner's checkpoints need room as well, and half a bag takes some
+    until it is cleared.
+
+    Args:
+        folder: Where the bag is to go.
+        size: Of its messages, uncompressed [bytes].
+        reserve: What must be left over [bytes].
+
+    Raises:
+        OSError: ENOSPC, with the numbers.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size + reserve:
+        raise OSError(
+            errno.ENOSPC,
+            f"disk full: {free / 1e6:.1f} MB are free, {size / 1e6:.1f} MB are needed and "
+            f"{reserve / 1e6:.1f} MB kept free; make room, the run goes on by itself",
+            str(folder),
+        )
 
 
 def reopen(run_dir: Path, episode: int, contract: Contract) -> Closed:
@@ -133,6 +166,15 @@ def correct(run_dir: Path, state: EpisodeState, contract: Contract) -> Closed:
     )  # fmt: skip
     append_verdict(Path(run_dir), verdict)
     return _closed(folder, contract)
+
+
+def _is_there(folder: Path, manifest: Manifest) -> bool:
+    """Whether an earlier attempt got as far as the rename (the folder's fsync failed)."""
+    path = episode_folder(folder, manifest.episode)
+    if not path.is_dir():
+        return False
+    there = read_manifest(path)
+    return dataclasses.replace(there, bag_file="", bag_sha256="") == manifest
 
 
 def _manifest(
