@@ -1,7 +1,7 @@
 """Kill nodes of a training run at random moments, 200 times, and look for what got lost.
 
     tools/env.sh python benchmarks/kill.py                 # goes on where it was stopped
-    tools/env.sh python benchmarks/kill.py --compare       # and an undisturbed run of the same seeds
+    tools/env.sh python benchmarks/kill.py --compare       # and an undisturbed run beside it
 
 Real nodes, lock-step, SIGKILL. Four kinds of moment: any; while a checkpoint, a bag, weights or a
 log is half written (its temporary file is there); right after its rename; and the whole process
@@ -96,7 +96,7 @@ class Run:
         return found
 
     def kill(self, who: str) -> bool:
-        """SIGKILL a node, or the front end with everything below it; return whether it was there."""
+        """SIGKILL a node, or the front end with all below it; return whether it was there."""
         with contextlib.suppress(ProcessLookupError):
             if who == FRONT:
                 if self._process is None:
