@@ -64,7 +64,7 @@ class Disk:
         return self._episode, reason
 
     def stop(self) -> str:
-        """Finish what was handed over, one last try each; return what is lost by that, in words."""
+        """Finish what was handed over, one last try each; say in words what is lost by that."""
         self._leaving.set()
         self._worker.shutdown(wait=True)
         lost = self._episode if self._refused else 0
