@@ -38,16 +38,17 @@ NODES = (
 FRONT = "front_end"  # the whole group: `resfit run` and all its nodes
 TRAPS = {
     # name: (who is killed, folder below the run, pattern, wait for it to be renamed)
-    "mid_checkpoint": ("learner", "checkpoints", ".learner*.partial", False),
+    "mid_checkpoint": ("learner", "checkpoints/kept", ".learner*.partial", False),
+    "mid_rename": ("learner", "checkpoints", ".learner*.partial", False),
     "mid_buffer": ("learner", "checkpoints/episodes", ".*.partial", False),
-    "checkpoint_renamed": ("learner", "checkpoints", ".learner*.partial", True),
+    "checkpoint_renamed": ("learner", "checkpoints/kept", ".learner*.partial", True),
     "mid_weights": ("learner", "weights", ".version_*.partial", False),
     "weights_renamed": ("learner", "weights", ".version_*.partial", True),
     "mid_bag": ("recorder", "episodes", ".episode_*.partial", False),
     "bag_renamed": ("recorder", "episodes", ".episode_*.partial", True),
     "log_written": ("episode_manager", ".", "episode_open.json", True),
 }
-_TRAP_S = 60.0  # a trap that does not close in this time becomes a kill at any moment
+_TRAP_S = 15.0  # a trap that does not close in this time becomes a kill at any moment
 _POLL_S = 0.0005
 _SETTLE_S = 240.0
 
@@ -55,8 +56,9 @@ _SETTLE_S = 240.0
 class Run:
     """One training run, its front end started anew as often as it ends before its time."""
 
-    def __init__(self, folder: Path, words: list[str], seen: Seen) -> None:
+    def __init__(self, folder: Path, words: list[str], seen: Seen, nice: int) -> None:
         """Start it, or go on with it."""
+        self._prefix = ["nice", "-n", str(nice)] if nice else []
         self.folder, self._words, self.seen = folder, words, seen
         self._process: subprocess.Popen | None = None
         self.starts = 0
@@ -72,7 +74,7 @@ class Run:
         if self._process is None:
             self.starts += 1
             command = [
-                sys.executable, "-m", "resfit_bringup.main", "run", "train",
+                *self._prefix, sys.executable, "-m", "resfit_bringup.main", "run", "train",
                 f"run_dir:={self.folder}", *self._words,
             ]  # fmt: skip
             with open(self.folder.parent / f"{self.folder.name}.log", "a") as log:
@@ -215,7 +217,7 @@ class Bench:
             "video:=false", "panel:=true", "panel_port:=0", f"params_file:={self._often()}",
         ]  # fmt: skip
         seen = Seen(self._out / f"seen_{number}.json")
-        run = Run(folder, words, seen)
+        run = Run(folder, words, seen, given.nice)
         begin = time.monotonic()
         try:
             while not run.ensure():
@@ -297,6 +299,9 @@ def main() -> int:
     parser.add_argument("--traps", type=float, default=0.4, help="share of placed kills")
     parser.add_argument("--train-config", default="default", help="as `resfit run train`")
     parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument(
+        "--nice", type=int, default=0, help="of the run"
+    )
     parser.add_argument("--compare", action="store_true", help="train undisturbed as well")
     parser.add_argument("--scenes", type=int, default=200, help="evaluation scenes of --compare")
     given = parser.parse_args()

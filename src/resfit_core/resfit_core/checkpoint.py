@@ -1,9 +1,12 @@
 """Checkpoints of the learner: one atomic file of state beside content-addressed episodes.
 
     <folder>/learner.safetensors         nets, targets, optimisers, generators, counters, settings
+    <folder>/kept/learner_<updates>.safetensors   the last few of these
+    <folder>/best.safetensors            the one whose weights did best in evaluation
     <folder>/episodes/<sha256>.safetensors   each episode once, whatever the number of checkpoints
 
-Episodes are written first; `learner.safetensors` names them by hash and replaces the previous one
+The last two where asked for; they share their bytes by hard links. Episodes are written first;
+`learner.safetensors` names them by hash and replaces the previous one
 in a single rename. A crash at any instant leaves the previous checkpoint whole.
 """
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from resfit_core.algorithms.resfit import ResFiT
     from resfit_core.learner import Learner
 
-_FORMAT = "resfit-learner-1"
+_FORMAT = "resfit-learner-2"
 _NETS = ("actor", "critic", "target_actor", "target_critic", "normaliser", "encoder")
 _NETS += ("acting_actor",)
 _OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
@@ -32,8 +35,16 @@ _COUNTERS = ("env_steps", "episodes", "last_episode", "steps_at_start", "normali
 _STATE = "learner.safetensors"
 
 
+BEST = "best.safetensors"
+"""Name of the checkpoint that did best in evaluation."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is missing, damaged, or of another run."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint whose bytes are not what was written."""
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -41,8 +52,26 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / _STATE).exists()
 
 
-def save(learner: Learner, folder: Path) -> Path:
-    """Write the whole state; return the path of the state file."""
+def states(folder: Path) -> list[Path]:
+    """Return the state files to resume from, newest first."""
+    kept = sorted((folder / "kept").glob("learner_*.safetensors"), reverse=True)
+    return [path for path in (folder / _STATE, *kept) if path.exists()]
+
+
+def keep_best(folder: Path) -> Path:
+    """Keep the newest checkpoint as the best one as well; return its path."""
+    tensorfile.link_atomic(folder / _STATE, folder / BEST)
+    return folder / BEST
+
+
+def save(learner: Learner, folder: Path, keep: int = 0) -> Path:
+    """Write the whole state; return the path of the state file.
+
+    Args:
+        learner: Whose state.
+        folder: Of the checkpoints.
+        keep: So many of the last states are kept beside; 0: only the newest.
+    """
     index = {
         "demos": _save_episodes(learner.replay.demos, folder),
         "online": _save_episodes(learner.replay.online, folder),
@@ -70,26 +99,40 @@ def save(learner: Learner, folder: Path) -> Path:
         "replay_sha256": learner.replay.sha256(),
     }
     path = folder / _STATE
-    tensorfile.write_atomic(path, tensorfile.pack(tensors, header))
-    _forget_episodes(folder, set(index["demos"]) | set(index["online"]))
+    data = tensorfile.pack_sealed(tensors, header)
+    if keep:
+        kept = folder / "kept" / f"learner_{algorithm.critic_updates:09d}.safetensors"
+        tensorfile.write_atomic(kept, data)
+        tensorfile.link_atomic(kept, path)
+        for old in sorted(kept.parent.glob("learner_*.safetensors"))[:-keep]:
+            old.unlink()
+    else:
+        tensorfile.write_atomic(path, data)
+    _forget_episodes(folder)
     return path
 
 
-def load(learner: Learner, folder: Path) -> None:
+def load(learner: Learner, folder: Path, name: str = _STATE) -> None:
     """Bring the learner to the saved state, replay included.
 
+    Args:
+        learner: Made with the same contract, base and settings.
+        folder: Of the checkpoints.
+        name: State file in it.
+
     Raises:
-        CheckpointError: missing or damaged files, another contract, base, scale or settings.
+        DamagedError: Missing or damaged files; nothing was changed.
+        CheckpointError: Another contract, base, scale or settings; nothing was changed.
     """
-    path = folder / _STATE
+    path = folder / name
     try:
-        tensors, header = tensorfile.unpack(path.read_bytes(), str(path))
+        tensors, header = tensorfile.unpack_sealed(path.read_bytes(), str(path))
     except OSError as error:
-        raise CheckpointError(
+        raise DamagedError(
             f"{path}: cannot be read ({error}); is the run folder right?"
         ) from error
     except tensorfile.TensorFileError as error:
-        raise CheckpointError(str(error)) from error
+        raise DamagedError(str(error)) from error
     _check(learner, path, header, tensors)
     # Everything that can fail comes before the first change: a refused checkpoint changes nothing.
     episodes = {
@@ -97,6 +140,7 @@ def load(learner: Learner, folder: Path) -> None:
         for side in ("demos", "online")
     }
     algorithm = learner.algorithm
+    _check_tensors(algorithm, path, tensors)
     for name in _nets(algorithm):
         getattr(algorithm, name).load_state_dict(_strip(tensors, f"{name}/"))
     for name in _OPTIMIZERS:
@@ -144,6 +188,26 @@ def _check(
         raise CheckpointError(f"{path}: residual scale per joint differs; use a new run_dir")
 
 
+def _check_tensors(algorithm: ResFiT, path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Refuse tensors that do not fit the nets before the first of them is changed."""
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name in _nets(algorithm):
+        state = getattr(algorithm, name).state_dict()
+        wanted |= {f"{name}/{key}": tuple(value.shape) for key, value in state.items()}
+    found = {
+        name: array.shape
+        for name, array in tensors.items()
+        if name.split("/")[0] in _NETS and "/" in name
+    }
+    wrong = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
+    if wrong:
+        key = wrong[0]
+        raise CheckpointError(
+            f"{path}: tensor '{key}' has shape {found.get(key)}, these nets need "
+            f"{wanted.get(key)} ({len(wrong)} differ); use the settings it was written with"
+        )
+
+
 def _strip(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
     return {
         name[len(prefix) :]: torch.from_numpy(array.copy())
@@ -180,14 +244,22 @@ def _read_episode(folder: Path, sha: str) -> Episode:
     try:
         data = path.read_bytes()
         if tensorfile.sha256(data) != sha:
-            raise CheckpointError(f"{path}: content does not match its name; the file is damaged")
+            raise DamagedError(f"{path}: content does not match its name; the file is damaged")
         return Episode.from_bytes(data)
     except (OSError, EpisodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read back ({error})") from error
+        raise DamagedError(f"{path}: cannot be read back ({error})") from error
 
 
-def _forget_episodes(folder: Path, kept: set[str]) -> None:
-    """Delete episodes that the new checkpoint no longer names."""
+def _forget_episodes(folder: Path) -> None:
+    """Delete episodes that no checkpoint names any more."""
+    kept: set[str] = set()
+    best = folder / BEST
+    for state in [*states(folder), *([best] if best.exists() else [])]:
+        try:
+            named = tensorfile.read_header(state)["replay"]
+        except tensorfile.TensorFileError:
+            continue  # damaged: of no use with its episodes either
+        kept |= {*named["demos"], *named["online"]}
     for path in (folder / "episodes").glob("*.safetensors"):
         if path.stem not in kept:
             path.unlink()

@@ -231,13 +231,13 @@ class Learner:
         }
         return tensorfile.pack(tensors, header)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a checkpoint atomically; see `resfit_core.checkpoint`."""
-        return checkpoint.save(self, Path(folder))
+    def save(self, folder: str | Path, keep: int = 0) -> Path:
+        """Write a checkpoint atomically, and keep the last few; see `resfit_core.checkpoint`."""
+        return checkpoint.save(self, Path(folder), keep)
 
-    def load(self, folder: str | Path) -> None:
+    def load(self, folder: str | Path, name: str = "learner.safetensors") -> None:
         """Go back to a checkpoint of the same contract, base and settings; see `checkpoint`."""
-        checkpoint.load(self, Path(folder))
+        checkpoint.load(self, Path(folder), name)
 
     def _fit_normaliser(self) -> None:
         """Take the z-score from the demos, or without demos from the warm-up; once."""

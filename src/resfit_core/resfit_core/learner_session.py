@@ -15,16 +15,19 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from resfit_core import checkpoint, tensorfile
 from resfit_core.base.protocol import BasePolicy
 from resfit_core.base.relabel import relabel_folder
+from resfit_core.best import BestKeeper, Score
 from resfit_core.contract import Contract, ContractError
-from resfit_core.data.bag_reader import read_episode
+from resfit_core.data.bag_reader import newest_verdict, read_episode
 from resfit_core.data.bag_types import BagError
 from resfit_core.data.bags import list_episodes, read_manifest
 from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.replay import ReplayError
 from resfit_core.doctor import live
 from resfit_core.learner import Learner
+from resfit_core.run_log import append_line
 from resfit_core.weights import KEEP, newest_version, save_weights
 
 STARTING, WAITING, TRAINING, FAILED = 0, 1, 2, 3
@@ -32,6 +35,7 @@ STARTING, WAITING, TRAINING, FAILED = 0, 1, 2, 3
 
 STATE_WORDS = ("starting", "waiting", "training", "failed")
 _SLICE_S = 0.2
+_SAVE_AGAIN_S = 30.0  # after the disk refused
 _RATE_WINDOW_S = 5.0
 _EXAMINED_EVERY_S = 30.0
 
@@ -75,6 +79,7 @@ class SessionSettings:
             nothing is owed, so that the same run gives the same versions.
         publish_every_s: Otherwise weights are published at least so often while training [s].
         checkpoint_every: Checkpoint after so many episodes.
+        checkpoint_keep: So many of the last checkpoints are kept, and the best by evaluation.
         log_every_s: Time between two lines of `learner.jsonl` [s].
         status_every_s: Time between two status messages while training [s].
         keep_weights: Versions of the weights that stay on disk; 0: all.
@@ -85,6 +90,7 @@ class SessionSettings:
     synchronous: bool = False
     publish_every_s: float = 10.0
     checkpoint_every: int = 10
+    checkpoint_keep: int = 3
     log_every_s: float = 2.0
     status_every_s: float = 0.5
     keep_weights: int = KEEP
@@ -124,19 +130,20 @@ class LearnerSession:
         """Prepare; nothing is read before `run`."""
         self._learner, self._base, self._contract = learner, base, contract
         self._settings, self._outlet, self._clock = settings, outlet, clock
-        self._inbox: queue.SimpleQueue[Episode | int | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Episode | int | Score | None] = queue.SimpleQueue()
         self._version = 0
         self._published_updates = -1
         self._published_s = self._told_s = self._logged_s = float("-inf")
-        self._saved_episodes = 0
+        self._saved_episodes, self._no_save_before_s = 0, float("-inf")
+        self._best: BestKeeper | None = None
         self._fresh = False  # something came while there was nothing to do
         self._examined_s, self._complaint = float("-inf"), ""
         self._means: dict[str, float] = {}
         self._work: list[tuple[float, float, int]] = []  # (begin, seconds, updates) of slices
         self.newest = Status(utd_target=learner.config.utd)
 
-    def submit(self, episode: Episode | int) -> None:
-        """Hand over a closed episode, or the number of one that is not fit for training."""
+    def submit(self, episode: Episode | int | Score) -> None:
+        """Hand over a closed episode, the number of one unfit for training, or a score."""
         self._inbox.put(episode)
 
     def run(self, stop: Event) -> None:
@@ -168,7 +175,8 @@ class LearnerSession:
             self._tell(state)
         if now - self._logged_s >= self._settings.log_every_s:
             self._log(self.newest)
-        if self._learner.episodes >= self._saved_episodes + self._settings.checkpoint_every:
+        due = self._saved_episodes + self._settings.checkpoint_every
+        if self._learner.episodes >= due and now >= self._no_save_before_s:
             self._save()
         return bool(owed or received)
 
@@ -177,9 +185,9 @@ class LearnerSession:
     def _start(self) -> None:
         settings, learner = self._settings, self._learner
         self._tell(STARTING, "loads demos and checkpoint")
-        if (self._checkpoints / "learner.safetensors").exists():
-            learner.load(self._checkpoints)
-        elif settings.demos is not None:
+        for folder in (self._checkpoints, settings.run_dir / "weights"):
+            tensorfile.remove_partial(folder)
+        if not self._resume() and settings.demos is not None:
             demos = relabel_folder(settings.demos, self._base, self._contract)
             failed = sum(not demo.success for demo in demos)
             if failed:
@@ -193,9 +201,27 @@ class LearnerSession:
         # Versions count on over restarts: the residual takes what is newer than what it has.
         self._version = newest_version(settings.run_dir)
 
+    def _resume(self) -> bool:
+        """Go back to the newest checkpoint that is whole; return whether there was one."""
+        first: checkpoint.DamagedError | None = None
+        for path in checkpoint.states(self._checkpoints):
+            try:
+                self._learner.load(self._checkpoints, str(path.relative_to(self._checkpoints)))
+            except checkpoint.DamagedError as error:
+                first = first or error
+                self._outlet.warn(f"{error}; the checkpoint before is tried")
+            else:
+                return True
+        if first is not None:
+            raise first
+        return False
+
     def _take_bag(self, path: Path) -> None:
         try:
             manifest = read_manifest(path)
+            held = self._learner.seen.get(manifest.episode, -1)
+            if manifest.complete and held >= newest_verdict(path, manifest).revision:
+                return  # in the checkpoint already: half an hour's bags take long to read
             if manifest.complete:
                 self._take(read_episode(path).to_episode(self._contract))
             else:
@@ -214,7 +240,9 @@ class LearnerSession:
             except queue.Empty:
                 return received
             wait_s = 0.0
-            if item is not None:
+            if isinstance(item, Score):
+                self._rank(item)
+            elif item is not None:
                 self._take(item)
                 received = True
 
@@ -258,15 +286,40 @@ class LearnerSession:
         late = self._clock() - self._published_s >= self._settings.publish_every_s
         if not settled and (self._settings.synchronous or not late):
             return
-        self._version += 1
         self._published_updates, self._published_s = updates, self._clock()
-        data = self._learner.weights_bytes(self._version)
-        save_weights(self._settings.run_dir, self._version, data, self._settings.keep_weights)
+        data = self._learner.weights_bytes(self._version + 1)
+        kept = self._settings.keep_weights
+        try:
+            save_weights(self._settings.run_dir, self._version + 1, data, kept)
+        except OSError as error:
+            # A version that is not on disk would be given out twice after a crash.
+            self._outlet.warn(f"weights are not published: {error}; the old ones stay")
+            return
+        self._version += 1
         self._outlet.weights(self._version, data, updates)
 
-    def _save(self) -> None:
-        self._learner.save(self._checkpoints)
+    def _save(self) -> bool:
+        """Write a checkpoint; where the disk refuses, say so and go on learning without."""
+        try:
+            self._learner.save(self._checkpoints, self._settings.checkpoint_keep)
+        except OSError as error:
+            self._no_save_before_s = self._clock() + _SAVE_AGAIN_S
+            self._outlet.warn(f"no checkpoint: {error}; the one before stays, make room")
+            return False
         self._saved_episodes = self._learner.episodes
+        return True
+
+    def _rank(self, score: Score) -> None:
+        """Keep the checkpoint of the weights that did best, if they are what is learned now."""
+        updates = self._learner.updates
+        if score.version != self._version or updates != self._published_updates:
+            return
+        self._best = self._best or BestKeeper(self._checkpoints)
+        known = self._best.version
+        if self._best.add(score) and (score.version == known or self._save()):
+            if score.version != known:
+                checkpoint.keep_best(self._checkpoints)
+            self._best.keep(score.version, updates)
 
     # --- telling -------------------------------------------------------------------------------
 
@@ -304,8 +357,10 @@ class LearnerSession:
         self._logged_s = self._clock()
         path = self._settings.run_dir / "learner.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(status.line(time.time()))
+        try:
+            append_line(path, status.line(time.time()))
+        except OSError as error:
+            self._outlet.warn(f"{path} lacks a line: {error}")
         values: dict[str, Any] = dataclasses.asdict(status)
         for name in ("state", "message"):
             del values[name]

@@ -119,6 +119,22 @@ class Tail:
         return objects
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append one line; half a line that a crash or a full disk left before it is cut off.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    with open(path, "ab+") as file:
+        end = file.seek(0, 2)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line.encode())
+
+
 def newest(lines: Iterable[EpisodeLine]) -> list[EpisodeLine]:
     """Return one line per episode, its highest revision, in the order of the episodes."""
     best: dict[int, EpisodeLine] = {}

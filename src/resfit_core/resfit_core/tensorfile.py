@@ -19,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as _load
 from safetensors.numpy import save as _save
 
+from resfit_core.files import sync_folder
+
 _KEY = "resfit"
 
 
@@ -55,6 +57,72 @@ def unpack(data: bytes, what: str = "tensor file") -> tuple[dict[str, np.ndarray
         ) from error
 
 
+_SEAL = "content_sha256"
+
+
+def pack_sealed(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> bytes:
+    """Return `pack` with a hash of everything in the header: any changed byte is found."""
+    return pack(tensors, {**header, _SEAL: sha256(pack(tensors, header))})
+
+
+def unpack_sealed(data: bytes, what: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return (arrays, header) of `pack_sealed`.
+
+    Raises:
+        TensorFileError: Cut short, not ours, or not what was written.
+    """
+    tensors, header = unpack(data, what)
+    seal = header.pop(_SEAL, "") if isinstance(header, dict) else ""
+    found = sha256(pack(tensors, header)) if seal else "none"
+    if found != seal:
+        raise TensorFileError(
+            f"{what}: content has hash {found[:12]}, its header says {str(seal)[:12] or 'nothing'}"
+            "; the file is damaged or forged: use another copy of it"
+        )
+    return tensors, header
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the header alone, without reading the arrays.
+
+    Raises:
+        TensorFileError: The file is missing, cut short or not ours.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise TensorFileError(f"{path}: cut short or no safetensors file; write it again")
+            return json.loads(json.loads(file.read(length))["__metadata__"][_KEY])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise TensorFileError(f"{path}: no header of ours can be read ({error})") from error
+
+
+def remove_partial(folder: Path) -> int:
+    """Remove what a killed writer left half written below `folder`; return how many there were.
+
+    Call it where nobody else writes.
+    """
+    left = list(folder.rglob(".*.partial"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def link_atomic(source: Path, path: Path) -> None:
+    """Let `path` name the content of `source` as well, without a second copy where possible."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        # A file system without hard links: the bytes twice.
+        write_atomic(path, source.read_bytes())
+        return
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of the bytes as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
@@ -72,8 +140,4 @@ def write_atomic(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

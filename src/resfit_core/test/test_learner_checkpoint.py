@@ -5,8 +5,8 @@ import pytest
 import torch
 from learning_cases import ACT, BASE, CONTRACT, OBS, episode, learner, small_config
 
-from resfit_core import tensorfile
-from resfit_core.checkpoint import CheckpointError
+from resfit_core import checkpoint, tensorfile
+from resfit_core.checkpoint import CheckpointError, DamagedError
 from resfit_core.learner import Learner
 
 
@@ -23,7 +23,7 @@ def empty(config=None, contract=CONTRACT, scale=(0.2, 0.1)):
     return Learner(config or small_config(), OBS, ACT, np.array(scale), contract, BASE)
 
 
-def test_resume_is_bit_equal_over_20_updates(tmp_path):
+def test_resume_is_bit_equal_over_100_updates(tmp_path):
     config = small_config(successes_to_demos=True, target_actor=True)
     going_on = half_way(config)
     going_on.save(tmp_path)
@@ -31,10 +31,10 @@ def test_resume_is_bit_equal_over_20_updates(tmp_path):
     resumed.load(tmp_path)
     assert resumed.replay.sha256() == going_on.replay.sha256()
     for one in (going_on, resumed):
-        one.add_episode(episode(4, 30, True))
-    results = [one.train(max_updates=20) for one in (going_on, resumed)]
+        one.add_episode(episode(4, 120, True))
+    results = [one.train(max_updates=100) for one in (going_on, resumed)]
     assert results[0] == results[1]
-    assert results[0]["updates"] == 20
+    assert results[0]["updates"] == 100
     assert going_on.weights_bytes(1) == resumed.weights_bytes(1)
     for name in ("critic", "target_critic", "target_actor"):
         states = [getattr(one.algorithm, name).state_dict() for one in (going_on, resumed)]
@@ -100,7 +100,12 @@ def test_damage_is_refused(tmp_path):
     state = half_way().save(tmp_path)
     whole = state.read_bytes()
     state.write_bytes(whole[:-10])
-    with pytest.raises(CheckpointError, match="not a whole"):
+    with pytest.raises(DamagedError, match="not a whole"):
+        empty().load(tmp_path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # still a sound file of its format
+    state.write_bytes(flipped)
+    with pytest.raises(DamagedError, match="damaged or forged"):
         empty().load(tmp_path)
     state.write_bytes(whole)
     some = next((tmp_path / "episodes").iterdir())
@@ -109,3 +114,39 @@ def test_damage_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         other.load(tmp_path)
     assert other.updates == 0
+
+
+def test_the_last_states_are_kept_and_the_best_with_its_episodes(tmp_path):
+    made = half_way()
+    folder = tmp_path
+    made.save(folder, keep=2)
+    checkpoint.keep_best(folder)
+    first = made.updates
+    made.add_episode(episode(1, 12, True, revision=1))  # its first revision is best's alone
+    for _ in range(3):
+        made.train(max_updates=1)
+        made.save(folder, keep=2)
+    names = [path.name for path in checkpoint.states(folder)]
+    assert names == [
+        "learner.safetensors", f"learner_{first + 3:09d}.safetensors",
+        f"learner_{first + 2:09d}.safetensors",
+    ]  # fmt: skip
+    best, newest = empty(), empty()
+    best.load(folder, checkpoint.BEST)
+    newest.load(folder)
+    assert (best.updates, newest.updates) == (first, first + 3)
+    assert best.replay.sha256() != newest.replay.sha256() == made.replay.sha256()
+
+
+def test_tensors_that_do_not_fit_change_nothing(tmp_path):
+    state = half_way().save(tmp_path)
+    tensors, header = tensorfile.unpack_sealed(state.read_bytes(), "state")
+    name = next(n for n in tensors if n.startswith("target_critic/"))
+    state.write_bytes(
+        tensorfile.pack_sealed({**tensors, name: np.zeros((3, 3), np.float32)}, header)
+    )
+    other = empty()
+    before = other.weights_bytes(1)
+    with pytest.raises(CheckpointError, match=r"target_critic/.* has shape \(3, 3\)"):
+        other.load(tmp_path)
+    assert other.weights_bytes(1) == before

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from bag_maker import vega_contract, write_demo
 
+from resfit_core import checkpoint, learner_session, tensorfile
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.protocol import ChunkedBase
+from resfit_core.best import Score
 from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import EVALUATE, TRAIN, Episode
+from resfit_core.data.verdicts import Verdict, append_verdict
 from resfit_core.learner import Learner
 from resfit_core.learner_session import TRAINING, WAITING, LearnerSession, SessionSettings
 from resfit_core.weights import newest_weights, save_weights
@@ -177,3 +180,94 @@ def test_so_many_versions_stay_or_all(tmp_path, keep, left):
         save_weights(tmp_path, version, b"w", keep)
     found = sorted((tmp_path / "weights").iterdir())
     assert [int(path.stem.rpartition("_")[2]) for path in found] == left
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(contract, tmp_path):
+    made, learner, _ = session(contract, tmp_path)
+    for number in (1, 2, 3):
+        made.submit(episode(contract, number))
+        made.once()
+        learner.save(tmp_path / "checkpoints", keep=3)
+    updates = learner.updates
+    newest = checkpoint.states(tmp_path / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-5])  # the kept one shares its bytes
+    (tmp_path / "checkpoints" / ".learner.safetensors.77.partial").write_bytes(b"half")
+    again, resumed, told = session(contract, tmp_path)
+    stop = Event()
+    stop.set()
+    again.run(stop)
+    assert "the checkpoint before is tried" in told.warnings[0]
+    assert 0 < resumed.updates < updates
+    assert not list(tmp_path.rglob("*.partial"))
+    for path in checkpoint.states(tmp_path / "checkpoints"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(checkpoint.DamagedError):
+        session(contract, tmp_path)[0].run(stop)
+
+
+def test_episodes_in_the_checkpoint_are_not_read_again(contract, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    write_demo(
+        tmp_path / "episodes", contract,
+        rng.normal(size=(6, contract.obs_dim)),
+        rng.uniform(contract.lower, contract.upper, (5, contract.action_dim)),
+        rng.uniform(-1, 1, (5, contract.action_dim)),
+    )  # fmt: skip
+    stop = Event()
+    stop.set()
+    session(contract, tmp_path)[0].run(stop)
+    read = []
+    monkeypatch.setattr(learner_session, "read_episode", read.append)
+    made, learner, _ = session(contract, tmp_path)
+    made.run(stop)
+    assert (learner.episodes, read) == (1, [])
+    append_verdict(tmp_path, Verdict("test", 1, 1, 2, 4, "corrected"))
+    session(contract, tmp_path)
+    with pytest.raises(AttributeError):  # what the stand-in above gives back is no episode
+        session(contract, tmp_path)[0].run(stop)
+    assert len(read) == 1
+
+
+def test_a_full_disk_stops_neither_learning_nor_the_node(contract, tmp_path, monkeypatch):
+    """Bug: the learner left, was started again six times, and with it the run ended."""
+    made, learner, outlet = session(contract, tmp_path, checkpoint_every=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorfile.os, "fsync", full)
+        for number in (1, 2):
+            made.submit(episode(contract, number))
+            made.once()
+    assert learner.updates == 4 and outlet.versions == []
+    said = " ".join(outlet.warnings)
+    assert "no checkpoint" in said and "weights are not published" in said
+    made.submit(episode(contract, 3))
+    made.once()
+    assert outlet.versions == [(1, 9)]
+    assert newest_weights(tmp_path)[0] == 1
+
+
+def test_the_checkpoint_that_did_best_in_evaluation_is_kept(contract, tmp_path):
+    made, learner, _ = session(contract, tmp_path)
+    for number in (1, 2):
+        made.submit(episode(contract, number))
+    made.once()
+    for scene, success in ((3, True), (4, True), (5, False)):
+        made.submit(Score(scene, 1, success))
+    made.once()
+    told = json.loads((tmp_path / "checkpoints" / "best.json").read_text())
+    assert (told["version"], told["scenes"], told["updates"]) == (1, 3, 4)
+    made.submit(episode(contract, 6))
+    made.once()
+    made.submit(Score(7, 2, False))  # worse
+    made.submit(Score(8, 1, True))  # of weights that are learned over: no state to keep
+    made.once()
+    _, best, _ = session(contract, tmp_path)
+    best.load(tmp_path / "checkpoints", checkpoint.BEST)
+    assert (best.updates, learner.updates) == (4, 9)
+    for scene in range(9, 19):
+        made.submit(Score(scene, 2, True))
+    made.once()
+    assert json.loads((tmp_path / "checkpoints" / "best.json").read_text())["version"] == 2

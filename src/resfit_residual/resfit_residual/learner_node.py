@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from resfit_core import tensorfile
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.checkpoint import load_base
+from resfit_core.best import Score
+from resfit_core.control.records import EndedBy, Mode
 from resfit_core.data.episode import EpisodeError
 from resfit_core.data.intake import EpisodeIntake
 from resfit_core.learner import Learner
@@ -58,6 +60,9 @@ class LearnerNode(Node):
         for name, value in (("base", base_name), ("run_dir", run_dir)):
             if not value:
                 raise ParameterError(f"parameter '{name}' is empty; give its path")
+        kept_states = declare(
+            self, "checkpoint_keep", 3, "checkpoints kept, besides the best", range=(1, None)
+        )
         config = TrainConfig.from_yaml(train_config) if train_config else TrainConfig()
         config = config.replace(seed=seed)
         base = load_base(base_name, contract)
@@ -77,6 +82,7 @@ class LearnerNode(Node):
             synchronous,
             publish_s,
             every,
+            kept_states,
             keep_weights=keep,
         )
         self._session = LearnerSession(learner, base, contract, settings, self)
@@ -142,6 +148,9 @@ class LearnerNode(Node):
     def _on_recorded(self, msg: ours.EpisodeRecorded) -> None:
         if not self._is_of_this_run(msg) or msg.pending:
             return
+        if msg.mode == Mode.EVALUATE and msg.use_residual and msg.ended_by != EndedBy.ABORTED:
+            success = msg.ended_by == EndedBy.SUCCESS
+            self._session.submit(Score(msg.episode, msg.weights_version, success))
         if msg.complete:
             self._intake.expect(msg.episode, msg.revision, time.monotonic())
         else:

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from resfit_core.files import sync_folder
 from resfit_core.run_log import EpisodeLine, read_episodes
 
 LOG = "episodes.jsonl"
@@ -41,14 +42,14 @@ class EpisodeLog:
         part = self._mark.with_suffix(".part")
         _write_synced(part, json.dumps(dataclasses.asdict(line)) + "\n", "w")
         part.replace(self._mark)
-        _sync_dir(self._dir)
+        sync_folder(self._dir)
 
     def append(self, line: EpisodeLine) -> None:
         """Write the line of an ended episode; the mark goes afterwards."""
         known = self._path.exists()
         _write_synced(self._path, json.dumps(dataclasses.asdict(line)) + "\n", "a")
         if not known:
-            _sync_dir(self._dir)
+            sync_folder(self._dir)
         with contextlib.suppress(FileNotFoundError):
             self._mark.unlink()
 
@@ -79,11 +80,3 @@ def _write_synced(path: Path, text: str, mode: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_dir(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -30,7 +30,8 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
 from resfit_core.data.bag_types import TOPICS, BagError, type_store
-from resfit_core.data.verdicts import Verdict, sync_folder
+from resfit_core.data.verdicts import Verdict
+from resfit_core.files import sync_folder
 
 MANIFEST = "manifest.json"
 _FORMAT = "resfit-bag-1"

@@ -16,7 +16,8 @@ from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.bag_types import TOPICS, BagError, type_store
 from resfit_core.data.bags import Manifest, episode_folder, read_manifest, write_episode
 from resfit_core.data.episode import EpisodeError
-from resfit_core.data.verdicts import Verdict, append_verdict, sync_folder
+from resfit_core.data.verdicts import Verdict, append_verdict
+from resfit_core.files import sync_folder
 
 PIECE_BYTES = 1 << 20
 """Largest piece of an episode in one `RecordedSteps` message."""

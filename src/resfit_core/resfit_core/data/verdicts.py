@@ -13,6 +13,7 @@ from pathlib import Path
 
 from resfit_core.control.records import EndedBy
 from resfit_core.data.bag_types import BagError
+from resfit_core.files import sync_folder
 
 FILE = "verdicts.jsonl"
 
@@ -103,15 +104,6 @@ def read_verdicts(run_dir: Path) -> dict[tuple[str, int], Verdict]:
         if key not in newest or verdict.revision >= newest[key].revision:
             newest[key] = verdict
     return newest
-
-
-def sync_folder(path: Path) -> None:
-    """Put a folder's entries on disk: a new or renamed file is there after a crash."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _was_torn(lines: list[bytes], number: int) -> bool:
