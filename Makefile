@@ -89,6 +89,9 @@ bench-storage: setup  ## bytes of a recorded step and of a transition, over its 
 fuzz: setup  ## messages of random length, value, stamp and order against the driver, 10 minutes
 	@$(RUN) python benchmarks/fuzz.py $(ARGS)
 
+bench-kill: setup  ## 200 SIGKILLs over all nodes of a training run: what is lost; resumable
+	@$(RUN) python benchmarks/kill.py $(ARGS)
+
 bench-%: setup  ## run benchmarks/<name>.py
 	@$(RUN) python benchmarks/$*.py $(ARGS)
 

@@ -299,9 +299,7 @@ def main() -> int:
     parser.add_argument("--traps", type=float, default=0.4, help="share of placed kills")
     parser.add_argument("--train-config", default="default", help="as `resfit run train`")
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument(
-        "--nice", type=int, default=0, help="of the run"
-    )
+    parser.add_argument("--nice", type=int, default=0, help="of the run")
     parser.add_argument("--compare", action="store_true", help="train undisturbed as well")
     parser.add_argument("--scenes", type=int, default=200, help="evaluation scenes of --compare")
     given = parser.parse_args()

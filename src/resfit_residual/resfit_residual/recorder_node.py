@@ -145,7 +145,12 @@ class RecorderNode(Node):
             topics = self._sensors.topics
             self._later(
                 lambda: close_episode(
-                    self._run_dir, assembled, self._contract, states, sensors, topics,
+                    self._run_dir,
+                    assembled,
+                    self._contract,
+                    states,
+                    sensors,
+                    topics,
                     self._reserve,
                 ),
                 closes=assembled.state.episode,
