@@ -67,6 +67,11 @@ class Child(Process):
         except OSError as error:
             self._send_message(f"cannot start {self.cmd[0]}: {error.strerror}".encode())
 
+    @property
+    def pid(self) -> int:
+        """Process id; 0: not started yet."""
+        return 0 if self._child is None else self._child.pid
+
     def poll(self) -> int | None:
         """Return the exit code, below 0: the signal that ended it; None while it runs."""
         if self._child is not None:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from resfit_bringup import dds_leftovers
+from resfit_bringup import dds_leftovers, shared_memory
 from resfit_bringup.processes import Child, Command
 from resfit_bringup.rules import Limits, Outcome, Rules
 
 _SAME_SIGNAL_S = 1.0
+_LOOK_S = 2.0  # between two looks for nodes that hang on what a killed one left
 
 
 class Listener(Protocol):
@@ -74,10 +75,12 @@ class Supervisor:
         self._outcome: Outcome | None = None
         self._stopped_at = 0.0
         self._sent = 0
+        self._looked_at = 0.0
 
     def run(self) -> Outcome:
         """Start all, return when all are gone."""
         self._log_dir.mkdir(parents=True, exist_ok=True)
+        shared_memory.clean()
         with contextlib.ExitStack() as stack:
             stack.enter_context(_terminal_kept())
             stack.enter_context(self._signals_caught())
@@ -110,6 +113,7 @@ class Supervisor:
                 self._pump(0)
                 node.child = None
                 self._ended(node, code)
+        self._free_the_hung()
         if self._signals and self._outcome is None:
             number, _ = self._signals[0]
             self.stop(Outcome(128 + number, f"stopped by {_signal_name(number)}"))
@@ -120,6 +124,21 @@ class Supervisor:
                 if node.start_at is not None and time.monotonic() >= node.start_at:
                     self._start(node)
         self._listener.tick()
+
+    def _free_the_hung(self) -> None:
+        """Kill nodes that wait in shared memory for a dead one; the rules start them again."""
+        if time.monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        ports = list(shared_memory.unfinished())
+        if not ports:
+            return
+        for node in self._nodes:
+            child = node.child
+            if child is not None and child.pid and shared_memory.waits_for_ever(child.pid, ports):
+                self._listener.event(node.command.name, "waits in vain for a killed node: killed")
+                child.signal(signal.SIGKILL)
+        shared_memory.clean()
 
     def _pump(self, wait_s: float) -> None:
         """Hand on all lines that are there, waiting for the first one at most `wait_s`."""

@@ -3,6 +3,7 @@
 Times are limits, never measured to be short: every wait ends as soon as its event is there.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 
 pytest.importorskip("honcho", reason="honcho is not installed ('make setup' installs it)")
 
+from resfit_bringup import shared_memory
+from resfit_bringup import supervisor as supervisor_module
 from resfit_bringup.processes import Command
-from resfit_bringup.rules import Limits
+from resfit_bringup.rules import Limits, Outcome
 from resfit_bringup.supervisor import Supervisor
 
 SLEEP = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
@@ -221,3 +224,60 @@ def test_kill_9_of_the_front_end_ends_the_nodes_too(tmp_path):
     while left(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left(tmp_path) == []
+
+
+def half_made(folder: Path, age_s: float = 60.0) -> Path:
+    """A shared-memory port whose maker was killed before it wrote that it is ready."""
+    port = folder / "fastrtps_port7411"
+    port.write_bytes((1).to_bytes(4, sys.byteorder) + bytes(96))
+    os.utime(port, (time.time() - age_s,) * 2)
+    return port
+
+
+def started(folder: Path, start):
+    """Let the first node be started meet a half-made port that appears after the clean-up."""
+    made: list[Path] = []
+
+    def with_port(self, managed) -> None:
+        if not made:
+            made.append(half_made(folder))
+        start(self, managed)
+
+    return with_port
+
+
+def test_a_node_that_waits_for_a_killed_one_is_started_again(tmp_path, monkeypatch):
+    """Bug: the node hung in its start for ever, deaf to signals, and the run with it."""
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(supervisor_module, "_LOOK_S", 0.05)
+    code = (
+        "import os, pathlib, time\n"
+        f"port = pathlib.Path({str(tmp_path)!r}) / 'fastrtps_port7411'\n"
+        "file = port.exists() and port.open()\n"
+        "print('waits' if file else 'free', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    listener = Listener()
+    made = Supervisor([node(tmp_path, "a", code)], tmp_path / "logs", listener, limits=QUICK)
+    monkeypatch.setattr(Supervisor, "_start", started(tmp_path, Supervisor._start))
+    listener.on_line["free"] = [lambda: made.stop(Outcome(0, "done"))]
+    made.run()
+    assert [text for _, text in listener.lines] == ["waits", "free"]
+    assert ("a", "waits in vain for a killed node: killed") in listener.events
+
+
+def test_what_killed_nodes_left_is_cleaned_and_the_living_keep_theirs(tmp_path):
+    old, young = half_made(tmp_path), tmp_path / "fastrtps_port7413"
+    young.write_bytes(old.read_bytes())
+    ready = tmp_path / "fastrtps_port7415"
+    ready.write_bytes((2).to_bytes(4, sys.byteorder))
+    os.utime(ready, (0, 0))
+    for name in ("dead", "living"):
+        (tmp_path / f"fastrtps_{name}").write_bytes(b"32 MiB")
+        (tmp_path / f"fastrtps_{name}_el").touch()
+    with open(tmp_path / "fastrtps_living_el", "rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert shared_memory.clean(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "fastrtps_living", "fastrtps_living_el", "fastrtps_port7413", "fastrtps_port7415",
+    ]  # fmt: skip
