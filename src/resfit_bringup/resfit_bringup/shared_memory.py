@@ -1,4 +1,4 @@
-"""What killed nodes leave in /dev/shm: memory that nobody frees, and ports that hang the next node.
+"""What killed nodes leave in /dev/shm: memory nobody frees, ports that hang the next node.
 
 Fast DDS opens its shared-memory ports with boost's `managed_open_or_create`: whoever comes second
 waits until the first has written "initialised" into the first four bytes. A process that is killed

@@ -234,35 +234,31 @@ def half_made(folder: Path, age_s: float = 60.0) -> Path:
     return port
 
 
-def started(folder: Path, start):
-    """Let the first node be started meet a half-made port that appears after the clean-up."""
-    made: list[Path] = []
-
-    def with_port(self, managed) -> None:
-        if not made:
-            made.append(half_made(folder))
-        start(self, managed)
-
-    return with_port
-
-
 def test_a_node_that_waits_for_a_killed_one_is_started_again(tmp_path, monkeypatch):
     """Bug: the node hung in its start for ever, deaf to signals, and the run with it."""
     monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
     monkeypatch.setattr(supervisor_module, "_LOOK_S", 0.05)
     code = (
         "import os, pathlib, time\n"
-        f"port = pathlib.Path({str(tmp_path)!r}) / 'fastrtps_port7411'\n"
-        "file = port.exists() and port.open()\n"
-        "print('waits' if file else 'free', flush=True)\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "port, been = here / 'fastrtps_port7411', here / 'been'\n"
+        "if not been.exists():\n"
+        "    been.touch()\n"
+        "    file = open(port, 'wb')\n"
+        "    print('waits', flush=True)\n"
+        "    file.write((1).to_bytes(4, 'little') + bytes(96))\n"
+        "    file.flush()\n"
+        "    os.utime(port, (0, 0))\n"
+        "    time.sleep(600)\n"
+        "print('stuck' if port.exists() else 'free', flush=True)\n"
         "time.sleep(600)\n"
     )
     listener = Listener()
     made = Supervisor([node(tmp_path, "a", code)], tmp_path / "logs", listener, limits=QUICK)
-    monkeypatch.setattr(Supervisor, "_start", started(tmp_path, Supervisor._start))
-    listener.on_line["free"] = [lambda: made.stop(Outcome(0, "done"))]
+    for word in ("free", "stuck"):
+        listener.on_line[word] = [lambda: made.stop(Outcome(0, "done"))]
     made.run()
-    assert [text for _, text in listener.lines] == ["waits", "free"]
+    assert [text for _, text in listener.lines][:2] == ["waits", "free"]
     assert ("a", "waits in vain for a killed node: killed") in listener.events
 
 
