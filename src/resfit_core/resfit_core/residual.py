@@ -23,6 +23,13 @@ _Nets = tuple[Normaliser, ResidualActor | ImageActor, Encoders | None]
 WEIGHTS_FORMAT = "resfit-weights-1"
 
 
+MOST_BYTES = 1 << 28
+"""Weights larger than this are refused unread [bytes]."""
+
+MOST_WIDE = 1 << 14
+"""Largest size of a layer, observation or action that weights may name."""
+
+
 class WeightsError(ValueError):
     """Weights that are damaged or belong to another contract, base or shape."""
 
@@ -87,6 +94,11 @@ class ResidualPolicy:
         Raises:
             WeightsError: wrong hash, damaged bytes, another contract, base, shape or scale.
         """
+        if len(data) > MOST_BYTES:
+            raise WeightsError(
+                f"weights: {len(data)} bytes, {MOST_BYTES} at most are taken; no learner of ours "
+                "sends so many"
+            )
         if sha256 is not None and tensorfile.sha256(data) != sha256:
             raise WeightsError(
                 f"weights: hash is {tensorfile.sha256(data)[:12]}…, announced {sha256[:12]}…; "
@@ -96,12 +108,20 @@ class ResidualPolicy:
             tensors, header = tensorfile.unpack(data, "weights")
         except tensorfile.TensorFileError as error:
             raise WeightsError(str(error)) from error
-        self._check(tensors, header)
         try:
-            self._net = _build(tensors, header, self._view)
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"weights: tensors do not fit their header ({error})") from error
-        self.version, self.updates = header["version"], header["updates"]
+            self._check(tensors, header)
+            net = _build(tensors, header, self._view)
+            version, updates = int(header["version"]), int(header["updates"])
+        except WeightsError:
+            raise
+        except (
+            KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError,
+            OverflowError,
+        ) as error:  # fmt: skip
+            raise WeightsError(
+                f"weights: header or tensors are not those of a learner of ours ({error!r})"
+            ) from error
+        self._net, self.version, self.updates = net, version, updates
         return self.version
 
     def begin_episode(self, seed: int, mode: int, use_residual: bool = True) -> None:
@@ -195,6 +215,14 @@ class ResidualPolicy:
         return actor(seen, base, torch.full((1, 1), float(chunk_phase)))[0].numpy()
 
     def _check(self, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        for name, array in tensors.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise WeightsError(f"weights: tensor '{name}' is not finite; the old ones stay")
+        sizes = {key: header.get(key) for key in ("obs_dim", "act_dim", "actor_width")}
+        for key, value in sizes.items():
+            # Nets are made of these sizes before their tensors are looked at.
+            if not isinstance(value, int) or not 0 < value <= MOST_WIDE:
+                raise WeightsError(f"weights: {key} is {value!r}, 1 to {MOST_WIDE} are taken")
         if header.get("format") != WEIGHTS_FORMAT:
             raise WeightsError(
                 f"weights: format is {header.get('format')!r}, expected {WEIGHTS_FORMAT!r}; "

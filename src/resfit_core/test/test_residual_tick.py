@@ -162,3 +162,10 @@ def test_the_keeper_forgets_the_oldest_episode():
     assert keeper.find(1) == []
     assert keeper.find(3) == ["3.0", "3.1"]
     assert keeper.find(2, [1, 7]) == ["2.1"]
+
+
+def test_older_weights_that_come_after_newer_ones_are_refused(made):
+    made.tick.on_weights(weights(12))
+    made.tick.on_weights(weights(11))
+    assert made.policy.version == 12
+    assert made.refused == ["weights version 11 after version 12: too old"]

@@ -120,7 +120,12 @@ class ResidualTick:
 
     def on_weights(self, weights: Weights) -> Proposal | None:
         """Take new weights, applied at once or before the next episode; answer who waited."""
-        self._weights = weights
+        newest = max(self._policy.version, self._weights.version if self._weights else 0)
+        if weights.version < newest:
+            # Overtaken on the way, or sent by somebody else: versions only grow within a run.
+            self._on_refused(f"weights version {weights.version} after version {newest}: too old")
+        else:
+            self._weights = weights
         self._apply()
         return self._take_pending()
 

@@ -144,7 +144,8 @@ class Episode:
             tensors, header = tensorfile.unpack(data, "episode")
         except tensorfile.TensorFileError as error:
             raise EpisodeError(str(error)) from error
-        if header.get("format") != _FORMAT:
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
+            header = header if isinstance(header, dict) else {}
             raise EpisodeError(
                 f"episode: format is {header.get('format')!r}, expected {_FORMAT!r}; "
                 "record it again or use the release that wrote it"

@@ -9,6 +9,8 @@ from resfit_core import tensorfile
 from resfit_core.data.episode import Episode, EpisodeError
 
 _TRIES = 5
+MOST_PIECES, MOST_PIECE_BYTES, _MOST_OPEN = 4096, 1 << 21, 8
+"""What an episode's pieces may be at most: number and size [bytes]; and episodes under way."""
 
 
 @dataclasses.dataclass
@@ -29,7 +31,7 @@ class EpisodeIntake:
                 askings.
         """
         self._patience_s = patience_s
-        self._pieces: dict[tuple[int, int], dict[int, bytes]] = {}
+        self._pieces: dict[tuple[int, int, int, str], dict[int, bytes]] = {}
         self._have: dict[int, int] = {}  # episode to revision taken in
         self._wanted: dict[int, _Wanted] = {}
         self._given_up: list[int] = []
@@ -52,8 +54,16 @@ class EpisodeIntake:
         """
         if self._have.get(episode, -1) >= revision:
             return None
-        key = (episode, revision)
+        if not 0 <= piece < pieces <= MOST_PIECES or len(data) > MOST_PIECE_BYTES:
+            raise EpisodeError(
+                f"episode {episode}: piece {piece} of {pieces} with {len(data)} bytes; at most "
+                f"{MOST_PIECES} pieces of {MOST_PIECE_BYTES} bytes are taken; refused"
+            )
+        key = (episode, revision, pieces, sha256)  # pieces of two senders never meet
         parts = self._pieces.setdefault(key, {})
+        while len(self._pieces) > _MOST_OPEN:
+            # Oldest first: what never becomes whole must not fill the memory.
+            del self._pieces[next(iter(self._pieces))]
         parts[piece] = data
         if len(parts) < pieces:
             return None
@@ -66,7 +76,7 @@ class EpisodeIntake:
                 f"announced {sha256[:12]}…; refused, it will be asked for again"
             )
         taken = Episode.from_bytes(payload)
-        if (taken.episode, taken.revision) != key:
+        if (taken.episode, taken.revision) != (episode, revision):
             raise EpisodeError(
                 f"payload announced as episode {episode} revision {revision} holds episode "
                 f"{taken.episode} revision {taken.revision}; refused"
