@@ -50,6 +50,12 @@ def _contract():
     return vega_contract()
 
 
+@pytest.fixture(autouse=True)
+def _whole_turns(monkeypatch):
+    """A turn does all that is owed, however slow the machine: nothing here depends on time."""
+    monkeypatch.setattr(learner_session, "_SLICE_S", 600.0)
+
+
 def session(contract, run_dir, **settings):
     scale = resolve_scale(CONFIG.residual_scale, contract.groups())
     learner = Learner(CONFIG, contract.obs_dim, contract.action_dim, scale, contract.sha256, BASE)
