@@ -215,6 +215,11 @@ class ResidualPolicy:
         return actor(seen, base, torch.full((1, 1), float(chunk_phase)))[0].numpy()
 
     def _check(self, tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+        if header.get("format") != WEIGHTS_FORMAT:
+            raise WeightsError(
+                f"weights: format is {header.get('format')!r}, expected {WEIGHTS_FORMAT!r}; "
+                "run learner and residual from the same release"
+            )
         for name, array in tensors.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise WeightsError(f"weights: tensor '{name}' is not finite; the old ones stay")
@@ -223,11 +228,6 @@ class ResidualPolicy:
             # Nets are made of these sizes before their tensors are looked at.
             if not isinstance(value, int) or not 0 < value <= MOST_WIDE:
                 raise WeightsError(f"weights: {key} is {value!r}, 1 to {MOST_WIDE} are taken")
-        if header.get("format") != WEIGHTS_FORMAT:
-            raise WeightsError(
-                f"weights: format is {header.get('format')!r}, expected {WEIGHTS_FORMAT!r}; "
-                "run learner and residual from the same release"
-            )
         for name, mine in self._hashes.items():
             if header[name] != mine:
                 raise WeightsError(
