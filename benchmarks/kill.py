@@ -294,10 +294,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench_kill")
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--episodes", type=int, default=100, help="training episodes of a run")
+    parser.add_argument("--episodes", type=int, default=20, help="training episodes of a run")
     parser.add_argument("--every-s", type=float, default=1.0, help="mean wait before a kill [s]")
     parser.add_argument("--traps", type=float, default=0.4, help="share of placed kills")
-    parser.add_argument("--train-config", default="default", help="as `resfit run train`")
+    parser.add_argument(
+        "--train-config", default=str(ROOT / "benchmarks" / "kill_train.yaml"),
+        help="as `resfit run train`; the default has small nets; for --compare give default",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--nice", type=int, default=0, help="of the run")
     parser.add_argument("--compare", action="store_true", help="train undisturbed as well")
@@ -320,7 +323,7 @@ def main() -> int:
         "by_node": collections.Counter(k["who"] for k in bench.kills),
         "left_half_written": sum(bool(k["inside"]) for k in bench.kills),
         "runs": bench.checked,
-        "train_config": given.train_config,
+        "train_config": Path(given.train_config).name,
         "load_average": os.getloadavg()[1],
     }
     if given.compare:
