@@ -122,11 +122,13 @@ class Ear:
         rclpy.init()
         self._spin_once = rclpy.spin_once
         self._node = rclpy.create_node("bench_resume")
-        self._updates = -1
+        self._updates, self._since_s = -1, 0.0
         self._node.create_subscription(LearnerStatus, "learner_status", self._hear, qos.LATCHED_IN)
 
     def _hear(self, status: Any) -> None:
-        if status.online_steps:  # the very first ones come before anything is loaded
+        sent_s = status.header.stamp.sec + status.header.stamp.nanosec * 1e-9
+        # Not the last words of the killed one, nor what comes before anything is loaded.
+        if sent_s > self._since_s and status.online_steps:
             self._updates = int(status.updates)
 
     def wait_for_more_than(self, updates: int, process: subprocess.Popen, limit_s: float) -> None:
@@ -135,7 +137,7 @@ class Ear:
         Raises:
             RuntimeError: The learner left, or it took too long.
         """
-        until, self._updates = time.monotonic() + limit_s, -1
+        until, self._updates, self._since_s = time.monotonic() + limit_s, -1, time.time()
         while self._updates <= updates:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"no update after {updates}: the learner does not come up")

@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="say what a checkpoint, recorded episode or run is")
     info.add_argument("path", type=Path)
     info.set_defaults(handler=_info)
+    keys = commands.add_parser("security-keys", help="make an SROS2 keystore for all nodes")
+    keys.add_argument("folder", type=Path, help="new folder for the keystore; it holds secrets")
+    keys.add_argument("--policies", type=Path, help="SROS2 policy file; default: the shipped one")
+    keys.set_defaults(handler=_security_keys)
     _add_formats(commands)
     return parser
 
@@ -169,6 +173,14 @@ def _verify_seal(options: argparse.Namespace) -> int:
     from resfit_bringup import blind, reporting
 
     return 0 if blind.verify(options.run_dir.resolve(), reporting.console()) else 1
+
+
+def _security_keys(options: argparse.Namespace) -> int:
+    from resfit_bringup import security
+
+    nodes = security.make_keys(options.folder.resolve(), options.policies)
+    print(f"{options.folder}: keys of {', '.join(nodes)}; docs/security.md says how to use them")
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:
