@@ -119,6 +119,8 @@ def _check_buffer(
 ) -> None:
     """The learner's last checkpoint must hold every episode fit for training, once."""
     file = folder / "checkpoints" / "learner.safetensors"
+    if not file.exists():
+        return  # the learner was down when the run ended; its next start reads the bags
     try:
         _, header = tensorfile.unpack(file.read_bytes(), str(file))
     except (OSError, tensorfile.TensorFileError) as error:
