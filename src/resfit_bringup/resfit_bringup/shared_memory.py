@@ -58,7 +58,7 @@ def unfinished(folder: Path | None = None, old_s: float = _OLD_S) -> Iterator[Pa
                 continue
             with open(port, "rb") as file:
                 head = file.read(4)
-            if len(head) == 4 and struct.unpack("=I", head)[0] == _INITIALISING:
+            if len(head) < 4 or struct.unpack("=I", head)[0] == _INITIALISING:
                 yield port
 
 
