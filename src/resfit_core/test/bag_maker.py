@@ -159,29 +159,8 @@ def write_demo(
     With a `mask` the base's actions are sealed.
     """
     steps = len(action_rad)
-<<<<<<< HEAD
-    messages = list(extra)
-    for index in range(steps + 1):
-        last = index == steps
-        action = np.zeros(0) if last else action_norm[index]
-        base = np.zeros(contract.action_dim) if last else action_norm[index]
-        stamp = START_NS + index * PERIOD_NS
-        frames = [camera[index] for camera in images]
-        sealed = b""
-        if mask is not None:
-            base, sealed = np.zeros(0), mask.hide(base, stamp, 1, index)
-        data = step_bytes(
-            contract, index, observation[index], base, 0.0, action, last, frames, sealed
-        )
-        messages.append(("step", stamp, data))
-        if not last:
-            source = 0 if sources is None else sources[index]
-            data = executed_bytes(index, action_rad[index], action_norm[index], source)
-            messages.append(("executed_command", stamp, data))
-=======
     made = _messages(contract, observation, action_rad, action_norm, images, sources)
     messages = [*extra, *made]
->>>>>>> 06d5a02 (Kill bench; recorder waits for a full or slow disk and says so; a restarted manager takes over what was closed)
     fields = {
         "run_id": "test",
         "episode": episode,
