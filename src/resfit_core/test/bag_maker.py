@@ -129,7 +129,12 @@ def _messages(contract: Contract, observation, action_rad, action_norm, images=(
         base = np.zeros(contract.action_dim) if last else action_norm[index]
         stamp = START_NS + index * PERIOD_NS
         frames = [camera[index] for camera in images]
-        data = step_bytes(contract, index, observation[index], base, 0.0, action, last, frames)
+        sealed = b""
+        if mask is not None:
+            base, sealed = np.zeros(0), mask.hide(base, stamp, 1, index)
+        data = step_bytes(
+            contract, index, observation[index], base, 0.0, action, last, frames, sealed
+        )
         messages.append(("step", stamp, data))
         if not last:
             source = 0 if sources is None else sources[index]
@@ -159,7 +164,7 @@ def write_demo(
     With a `mask` the base's actions are sealed.
     """
     steps = len(action_rad)
-    made = _messages(contract, observation, action_rad, action_norm, images, sources)
+    made = _messages(contract, observation, action_rad, action_norm, images, sources, mask)
     messages = [*extra, *made]
     fields = {
         "run_id": "test",
