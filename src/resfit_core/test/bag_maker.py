@@ -121,7 +121,9 @@ def messages_of_demo(contract: Contract, steps: int) -> list[tuple[str, int, byt
     return _messages(contract, *arrays)
 
 
-def _messages(contract: Contract, observation, action_rad, action_norm, images=(), sources=None):
+def _messages(
+    contract: Contract, observation, action_rad, action_norm, images=(), sources=None, mask=None
+):
     steps, messages = len(action_rad), []
     for index in range(steps + 1):
         last = index == steps
