@@ -1,6 +1,7 @@
 """Matched scenes: what is laid over, what is stored, how alike two pictures are."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,54 @@ def test_structural_similarity_by_hand():
     assert grey(scene(50)).shape == (90, 160)
     with pytest.raises(ValueError, match="7 x 7"):
         ssim(a[:5], b[:5])
+
+
+def test_the_node_stores_a_round_s_scenes_though_nobody_looks(tmp_path):
+    """Over DDS: pictures are subscribed to while a scene is prepared, page or no page."""
+    pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
+    from sensor_msgs.msg import Image as ImageMsg
+
+    from resfit_interfaces import msg as ours
+    from resfit_reward.panel_node import PanelNode
+    from resfit_ros import conversions, qos
+    from resfit_ros.testing import graph
+
+    class Pageless(PanelNode):
+        def start(self):
+            """NiceGUI's application is one per process; another test has it."""
+
+    config = Path(__file__).resolve().parents[3] / "config"
+    given = {
+        "robot_file": str(config / "robot" / "vega_1.yaml"),
+        "task_file": str(config / "task" / "woolly_ball_pnp.yaml"),
+        "run_dir": str(tmp_path),
+    }
+    with graph() as ros:
+        panel, probe = ros.add(Pageless, given), ros.probe()
+        states = probe.create_publisher(ours.EpisodeState, "episode_state", qos.LATCHED)
+        cameras = {
+            name: probe.create_publisher(ImageMsg, topic, qos.sensor("realtime", 1))
+            for name, topic in panel._topics.items()
+        }
+
+        def shows(label, episode):
+            for phase in (Phase.READY, Phase.RUNNING):
+                said = state(phase, label, episode=episode)
+                states.publish(conversions.episode_state_to_msg(said))
+                assert ros.spin_until(lambda said=said: panel._ghost._state == said)
+                for _ in range(100):
+                    for out in cameras.values():
+                        out.publish(conversions.image_to_msg(0, scene(100)))
+                    ready = set(panel._ghost._newest) if phase == Phase.READY else set(cameras)
+                    if ros.spin_until(
+                        lambda ready=ready: ready == set(cameras) and not panel._ghost._to_store,
+                        0.1,
+                    ):
+                        break
+
+        shows("A", 1)
+        shows("B", 2)
+        assert ros.spin_until(lambda: not panel._watching)
+    assert {(m["camera"], m["similarity"]) for m in matches(tmp_path)} == {
+        (name, 1.0) for name in cameras
+    }
