@@ -16,7 +16,24 @@ from resfit_bringup import blind, paths, run_file
 from resfit_bringup.arguments import Argument, parse_all
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph_checks import check_reward
-from resfit_bringup.graph_types import FINISHER, Job, Node, Plan, Ref
+from resfit_bringup.graph_nodes import (
+    BASE_POLICY,
+    LEARNER,
+    PLAYER,
+    RECORDER,
+    REPLAYED,
+    RESIDUAL_POLICY,
+    REWARD_BUTTON,
+    SUCCESS_CLASSIFIER,
+    TWIN,
+    VEGA_DRIVER,
+    ZED_CAMERA,
+    in_gazebo,
+    manager,
+    sealed,
+    with_panel,
+)
+from resfit_bringup.graph_types import Job, Node, Plan, Ref
 from resfit_bringup.node_parameters import merge
 from resfit_core.blind import seal
 
@@ -156,111 +173,14 @@ ENDS = (
     PANEL_ON, PANEL_HOST, PANEL_PORT, PARAMS_FILE, LOG_LEVEL,
 )  # fmt: skip
 
-# --- nodes ---------------------------------------------------------------------------------------
-
-CONTRACT = {
-    "robot_file": Ref("robot_file"),
-    "task_file": Ref("task_file"),
-    "observation": Ref("observation"),
-}
-TICK = {**CONTRACT, "clock": Ref("clock")}
-RUN = {"run_dir": Ref("run_dir"), "seed": Ref("seed")}
-
-BASE_POLICY = Node("resfit_base", "base_policy", {**TICK, "base": Ref("base")})
-RESIDUAL_POLICY = Node(
-    "resfit_residual", "residual_policy",
-    {**TICK, **RUN, "base": Ref("base"), "train_config": Ref("train_file")},
-)  # fmt: skip
-RECORDER = Node(
-    "resfit_residual", "recorder", {**TICK, "run_dir": Ref("run_dir"), "record": Ref("record")}
-)
-LEARNER = Node(
-    "resfit_residual", "learner",
-    {**CONTRACT, **RUN, "base": Ref("base"), "demos": Ref("demos"),
-     "train_config": Ref("train_file"), "synchronous": Ref("synchronous"),
-     "keep_weights": Ref("keep_weights")},
-)  # fmt: skip
-VEGA_DRIVER = Node(
-    "resfit_vega_driver", "vega_driver",
-    {**TICK, **{name: Ref(name) for name in ("base", "client", "auto_reset")}}, required=True,
-)  # fmt: skip
-REWARD_BUTTON = Node(
-    "resfit_reward", "reward_button",
-    {"keyboard": Ref("keyboard"), "clock": Ref("clock"), "mapping": Ref("mapping"),
-     "keypad": Ref("keypad")},
-    console=True,
-)  # fmt: skip
-TWIN = Node(
-    "resfit_sim", "twin", {**TICK, "camera": Ref("camera"), "reward": Ref("reward")},
-    required=True, when="simulated",
-)  # fmt: skip
-GZ_BRIDGE = Node("ros_gz_bridge", "parameter_bridge", {"config_file": Ref("bridge")}, True)
-SUCCESS_CLASSIFIER = Node(
-    "resfit_reward", "success_classifier",
-    {**CONTRACT, "classifier": Ref("classifier")}, when="classifier",
-)  # fmt: skip
-ZED_CAMERA = Node(
-    "resfit_vega_driver", "zed_camera",
-    {**CONTRACT, "source": Ref("camera"), "file": Ref("camera_file")}, when="camera",
-)  # fmt: skip
-
-
-TELEOP_NODE = Node(
-    "resfit_reward", "teleop",
-    {**TICK, "teleop_mapping": Ref("teleop_mapping"), "keyboard": False},
-    when="teleop=gamepad",
-)  # fmt: skip
-EXPERT_TELEOP = Node("resfit_sim", "expert_teleop", TICK, when="teleop=expert")
-# A bag waits for every answer, whatever clock it was made by, and no arm is moved back.
-REPLAYED = {"clock": "lockstep", "auto_reset": False, "client": "twin"}
-PLAYER = Node(
-    "resfit_residual", "player",
-    {**CONTRACT, "bag": Ref("bag"), "weights": Ref("weights"), "tolerance": Ref("tolerance"),
-     "run_dir": Ref("run_dir")},
-    required=True,
-)  # fmt: skip
-
-
-def _with_panel(*nodes: Node) -> tuple[Node, ...]:
-    """Add the panel; it knows by name whom to miss."""
-    parameters = {
-        **TICK,
-        "run_dir": Ref("run_dir"),
-        "panel_host": Ref("panel_host"),
-        "panel_port": Ref("panel_port"),
-        "expected_nodes": Ref("expected_nodes"),
-    }
-    panel = Node("resfit_reward", "panel", parameters, when="panel")
-    return (*nodes, TELEOP_NODE, EXPERT_TELEOP, panel)
-
-
-def _manager(**parameters: Any) -> Node:
-    train_config = {"train_config": Ref("train_file")}
-    # Where no twin resets the scene a person does, and says so.
-    own = {**train_config, "auto_reset": Ref("auto_reset"), "auto_start": Ref("simulated")}
-    return Node("resfit_reward", FINISHER, {**TICK, **RUN, **own, **parameters})
-
-
-def _sealed(node: Node, **parameters: Any) -> Node:
-    """Give a node the seal of a blind evaluation."""
-    return replace(node, parameters={**node.parameters, "seal": Ref("seal"), **parameters})
-
-
-def _in_gazebo(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Put the bridge in the twin's place, and every node on Gazebo's clock."""
-    ours = (n for n in nodes if n is not TWIN)
-    timed = (replace(n, parameters={**n.parameters, "use_sim_time": True}) for n in ours)
-    return (GZ_BRIDGE, *timed)
-
-
 TRAIN_ARGUMENTS = (
     BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED, SYNCHRONOUS, WAIT,
     KEEP_WEIGHTS, REPORT, VIDEO, *ENDS,
 )  # fmt: skip
-TRAIN_NODES = _with_panel(
+TRAIN_NODES = with_panel(
     TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
     SUCCESS_CLASSIFIER,
-    _manager(
+    manager(
         mode="train",
         episodes=Ref("episodes"),
         warmup_episodes=Ref("warmup_episodes"),
@@ -284,11 +204,11 @@ JOBS: dict[str, Job] = {
             "evaluate",
             "compare policies of the training in run_dir blindly, in matched rounds, all nodes",
             (*SITE, BASE, TRAIN_CONFIG, *blind.ARGUMENTS, SEED, REPORT, *ENDS),
-            _with_panel(
-                TWIN, ZED_CAMERA, VEGA_DRIVER, _sealed(BASE_POLICY),
-                _sealed(RESIDUAL_POLICY, stop_early=Ref("stop_early")), RECORDER, REWARD_BUTTON,
+            with_panel(
+                TWIN, ZED_CAMERA, VEGA_DRIVER, sealed(BASE_POLICY),
+                sealed(RESIDUAL_POLICY, stop_early=Ref("stop_early")), RECORDER, REWARD_BUTTON,
                 SUCCESS_CLASSIFIER,
-                _sealed(_manager(
+                sealed(manager(
                     mode="evaluate",
                     auto_start=Ref("auto_start"),
                     synchronous=False,
@@ -303,10 +223,10 @@ JOBS: dict[str, Job] = {
             (*SITE, Argument("base", "resfit_sim.expert:ExpertBase", "who demonstrates"),
              TRAIN_CONFIG, Argument("episodes", 21, "demonstrations to record", least=1), SEED,
              *ENDS),
-            _with_panel(
+            with_panel(
                 TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER,
                 REWARD_BUTTON, SUCCESS_CLASSIFIER,
-                _manager(
+                manager(
                     mode="demo",
                     episodes=Ref("episodes"),
                     warmup_episodes=0,
@@ -335,7 +255,7 @@ JOBS: dict[str, Job] = {
              replace(CLOCK, default="realtime", choices=("realtime",)),
              replace(CLIENT, default="external", choices=("external",)), CAMERA, CAMERA_FILE,
              RECORD, REWARD, CLASSIFIER, BRIDGE, *TRAIN_ARGUMENTS),
-            _in_gazebo(TRAIN_NODES),
+            in_gazebo(TRAIN_NODES),
         ),
     )
 }  # fmt: skip

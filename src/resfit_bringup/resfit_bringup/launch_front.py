@@ -18,7 +18,7 @@ from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 
 from launch import LaunchContext, LaunchDescription, SomeEntitiesType
-from resfit_bringup import checks, dds_leftovers, run_dir
+from resfit_bringup import checks, run_dir, shared_memory
 from resfit_bringup.graph import Node, Plan, job_named, resolve
 from resfit_bringup.rules import Limits, Outcome, Rules
 from resfit_bringup.run import extra_environment
@@ -42,7 +42,7 @@ def _start(context: LaunchContext, job_name: str) -> list:
     given = {a.name: said[a.name] for a in arguments if said[a.name] != a.as_text()}
     plan = resolve(job_name, given)
     folder = run_dir.open_run(plan, checks.check(plan))
-    dds_leftovers.sweep()
+    shared_memory.clean()
     rules = Rules(Limits(), plan.finisher)
     environment = [
         SetEnvironmentVariable(name, EnvironmentVariable(name, default_value=value))

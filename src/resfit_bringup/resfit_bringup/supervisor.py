@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from resfit_bringup import dds_leftovers, shared_memory
+from resfit_bringup import shared_memory
 from resfit_bringup.processes import Child, Command
 from resfit_bringup.rules import Limits, Outcome, Rules
 
@@ -80,7 +80,6 @@ class Supervisor:
     def run(self) -> Outcome:
         """Start all, return when all are gone."""
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        shared_memory.clean()
         with contextlib.ExitStack() as stack:
             stack.enter_context(_terminal_kept())
             stack.enter_context(self._signals_caught())
@@ -162,8 +161,7 @@ class Supervisor:
         node.start_at = None
         node.starts += 1
         node.last_line = ""
-        for name in dds_leftovers.sweep():
-            self._listener.event("run", f"removed /dev/shm/{name}, left by a killed process")
+        shared_memory.clean()
         if node.starts > 1:
             print(f"--- start {node.starts} ---", file=self._logs[node.command.name])
         node.child = Child(node.command, self._messages)

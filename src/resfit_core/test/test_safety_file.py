@@ -116,9 +116,11 @@ def test_unsound_wrenches_hold(safety, start, bad) -> None:
     np.testing.assert_array_equal(action, start)
 
 
-def test_reset_forgets_the_load(safety, start) -> None:
-    safety.filter(start, start, pushed(0, 50))
+def test_a_pause_does_not_forget_the_load(safety, start) -> None:
+    """The hysteresis was forgotten at a reset: between release and limit the arm moved again."""
+    safety.filter(start, start, pushed(0, 95))
     safety.reset(start)
+    assert safety.filter(start, start, pushed(0, 60)).reasons == Reason.FORCE_LIMIT
     assert safety.filter(start, start, pushed(0, 30)).reasons == 0
 
 

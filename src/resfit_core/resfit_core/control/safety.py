@@ -122,7 +122,7 @@ class SafetyFilter:
             )
         self._last = np.clip(measured, self._lower, self._upper)
         self._move = np.zeros(self._shape)
-        self._overloaded = [False] * len(self._force)
+        # An overload outlives it: a pause must not let an arm move on before it is released.
 
     def restore(self, last_rad: np.ndarray | None) -> None:
         """Put a former `last` back in force: the newer one could not be sent."""
