@@ -60,7 +60,7 @@ class Progress:
         for line in self._learner_tail.new():
             self._learner = line
         done = self._episodes
-        counted = [e for e in done if e.counts and e.mode != "evaluate"]
+        counted = [e for e in done if e.rated and e.mode != "evaluate"]
         window = counted[-WINDOW:]
         recent = done[-WINDOW:]
         running_s = sum(e.end_s - e.start_s for e in recent)

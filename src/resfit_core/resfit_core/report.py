@@ -70,7 +70,7 @@ def write_scalars(run: Run, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
-    practice: list[EpisodeLine] = [e for e in run.practice if e.counts]
+    practice: list[EpisodeLine] = [e for e in run.practice if e.rated]
     with SummaryWriter(str(folder)) as writer:
         for e in practice:
             writer.add_scalar("success/episode", float(e.success), e.episode, walltime=e.end_s)

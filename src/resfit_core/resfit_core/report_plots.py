@@ -24,7 +24,7 @@ def learning_curve(episodes: Sequence[EpisodeLine], report: Mapping[str, Any], p
         report: content of `report.json`; `base` and `residual` may be without episodes.
         path: PNG to write.
     """
-    practice = [e for e in episodes if e.practice and e.counts]
+    practice = [e for e in episodes if e.practice and e.rated]
     figure = Figure(figsize=(9.6, 5.0), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     last = max(len(practice), 1)

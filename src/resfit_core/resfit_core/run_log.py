@@ -38,6 +38,7 @@ class EpisodeLine:
         revision: of the verdict; the highest counts.
         round: of a blind evaluation, from 1; 0: it is none.
         label: of a blind evaluation; empty: it is none.
+        interventions: control steps that a person drove.
     """
 
     episode: int
@@ -54,11 +55,17 @@ class EpisodeLine:
     revision: int = 0
     round: int = 0
     label: str = ""
+    interventions: int = 0
 
     @property
     def counts(self) -> bool:
-        """Whether it counts in success rates: aborted episodes have no verdict."""
+        """Whether it was done: aborted episodes have no verdict and are run again."""
         return self.ended_by != ABORTED
+
+    @property
+    def rated(self) -> bool:
+        """Whether it counts in success rates: it was done, and by the policies alone."""
+        return self.counts and not self.interventions
 
     @property
     def practice(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from resfit_core.control.episode_log import EpisodeLog
 from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings, Record
 from resfit_core.control.plan import PLANS, blind_plan, make_plan
 from resfit_core.control.press import Press
-from resfit_core.control.records import EpisodeState, Phase
+from resfit_core.control.records import EpisodeState, Phase, Source
 from resfit_core.control.run_book import RunBook
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import ResetScene
@@ -184,9 +185,9 @@ class EpisodeManagerNode(Node):
             self.warn(f"press of unknown kind {msg.kind} from {msg.source} dropped")
 
     def _on_executed(self, msg: ours.ExecutedCommand) -> None:
-        self._tell(
-            self._manager.executed, conversions.stamp_from_msg(msg.header.stamp), msg.reasons
-        )
+        driven = msg.source == Source.TELEOP
+        stamp = conversions.stamp_from_msg(msg.header.stamp)
+        self._tell(partial(self._manager.executed, driven=driven), stamp, msg.reasons)
 
     def _on_recorded(self, msg: ours.EpisodeRecorded) -> None:
         if msg.run_id != self._run_id:

@@ -3,7 +3,7 @@
 import pytest
 
 from resfit_core.control.press import Press
-from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
+from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase, Source
 from resfit_core.intervals import wilson
 from resfit_core.run_log import EpisodeLine
 from resfit_reward.panel import chart, render
@@ -385,3 +385,14 @@ def test_chart_without_and_with_points():
         history.line(line(n, "success", "warmup" if n < 7 else "train"))
     svg = chart.svg(history.curve)
     assert svg.count('class="base-band"') == svg.count('class="curve"') == 1
+
+
+def test_an_episode_that_a_person_drove_is_not_rated(panel):
+    for number, source in ((3, Source.TELEOP), (4, Source.POLICY)):
+        panel.episode(state(Phase.RUNNING, number), 0.0)
+        panel.driver(Driver(ACTIVE, source=source), 0.1)
+        panel.episode(state(Phase.ENDED, number, ended_by=EndedBy.SUCCESS), 0.2)
+    # Between two episodes a person may drive as they like.
+    panel.driver(Driver(ACTIVE, source=Source.TELEOP), 0.3)
+    assert panel.history.curve.recent.trials == 1
+    assert [e.taken_over for e in panel.history.last(2)] == [False, True]

@@ -20,7 +20,7 @@ from resfit_core.control.episode_parts import (
     slot_fields,
     slot_of,
     word,
-)
+)  # fmt: skip
 from resfit_core.control.plan import Slot
 from resfit_core.control.press import EXACT, HUMAN, ORACLE, EpisodeSteps, OperatorEvent, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
@@ -123,14 +123,17 @@ class EpisodeManager:
             )
         self._outlet.warn(f"reset for episode {episode} failed, will try again: {message}")
 
-    def executed(self, stamp_ns: int, reasons: int) -> None:
-        """Take the driver's answer to one tick: its stamp [ns] and the sum of its reasons."""
+    def executed(self, stamp_ns: int, reasons: int, *, driven: bool = False) -> None:
+        """Take the driver's answer to one tick: its stamp [ns], reasons, and if a person drove."""
         self._see(stamp_ns)
         # The watchdog's hold answers no step of the policy.
         if self._state.phase != Phase.RUNNING or reasons & Reason.WATCHDOG:
             return
-        self._steps.add(stamp_ns)
-        if self._settings.lockstep:
+        self._steps.add(stamp_ns, driven=driven)
+        if driven and self._slot.mode == Mode.EVALUATE:
+            why = "a person took over: an evaluation is the policies' own"
+            self._end(EndedBy.ABORTED, self._steps.count - 1, why, by_person=True)
+        if self._settings.lockstep or self._state.phase != Phase.RUNNING:
             return
         if self._pending is not None:
             self._resolve(final=self._steps.knows(self._pending.press_ns))
@@ -347,7 +350,10 @@ class EpisodeManager:
         self._since_ns = self._clocks.steady_ns()
         end_ns = self._steps.end_of(step) if self._steps is not None else 0
         self._see(end_ns)
-        line = dataclasses.replace(self._line, end_s=self._clocks.wall_s(), steps=step + 1)
+        driven = self._steps.driven_until(step) if self._steps is not None else 0
+        line = dataclasses.replace(
+            self._line, end_s=self._clocks.wall_s(), steps=step + 1, interventions=driven
+        )
         self._change(Phase.ENDED, reason, **ending(ended_by, step, end_ns))
         self._ended = Ended(self._state, self._slot, line, self._steps, by_person)
 

@@ -69,12 +69,25 @@ class EpisodeSteps:
         """
         self.start_ns, self._period, self._even = start_ns, period_ns, even
         self._stamps: list[int] = []
+        self._driven: set[int] = set()
         self.count = 0
 
-    def add(self, stamp_ns: int) -> None:
-        """Take the stamp of an executed step; repeated and older ones do nothing."""
+    def driven_until(self, step: int) -> int:
+        """Return how many of the steps up to this one a person drove."""
+        end = self.end_of(step)
+        return sum(stamp < end for stamp in self._driven)
+
+    def add(self, stamp_ns: int, *, driven: bool = False) -> None:
+        """Take the stamp of an executed step; repeated and older ones do nothing.
+
+        Args:
+            stamp_ns: Of the observation that it answers [ns].
+            driven: A person drove it.
+        """
         if stamp_ns < self.start_ns:
             return
+        if driven:
+            self._driven.add(stamp_ns)
         if self._even:
             self.count = max(self.count, (stamp_ns - self.start_ns) // self._period + 1)
         elif not self._stamps or stamp_ns > self._stamps[-1]:

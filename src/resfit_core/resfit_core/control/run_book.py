@@ -121,7 +121,7 @@ class RunBook:
 
     def _note(self, line: EpisodeLine) -> None:
         """Keep the newest verdict on a practice episode for the guard."""
-        if line.practice and line.counts:
+        if line.practice and line.rated:
             trained = line.mode == Mode.TRAIN.name.lower()
             acted = trained and line.use_residual and line.weights_version > 0
             self._verdicts[line.episode] = Verdict(acted, line.success)

@@ -127,7 +127,7 @@ def success(lines: Sequence[EpisodeLine], guard: Guard) -> Finding:
         lines: Episodes of the run, newest verdicts.
         guard: With the run's settings.
     """
-    practice = [e for e in lines if e.practice and e.counts]
+    practice = [e for e in lines if e.practice and e.rated]
     why = guard.judge(
         Verdict(e.mode == "train" and e.use_residual and e.weights_version > 0, e.success)
         for e in practice

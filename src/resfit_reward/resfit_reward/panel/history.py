@@ -26,11 +26,12 @@ class Episode:
     steps: int
     reason: str = ""
     place: str = ""  # round and label of a blind evaluation
+    taken_over: bool = False
 
     @property
     def counts(self) -> bool:
-        """Whether it counts in success rates."""
-        return self.ended_by != "aborted"
+        """Whether it counts in success rates: it has a verdict, and nobody drove the robot."""
+        return self.ended_by != "aborted" and not self.taken_over
 
     @property
     def success(self) -> bool:
@@ -109,11 +110,12 @@ class History:
                 line.revision,
                 line.steps,
                 place=_place(line.round, line.label),
+                taken_over=line.interventions > 0,
             )
         )
 
-    def ended(self, state: EpisodeState) -> None:
-        """Take the end of an episode, or a correction of it."""
+    def ended(self, state: EpisodeState, *, taken_over: bool = False) -> None:
+        """Take the end of an episode or its correction; `taken_over`: a person drove in it."""
         self._take(
             Episode(
                 state.episode,
@@ -124,6 +126,7 @@ class History:
                 state.credited_step + 1,
                 state.reason,
                 _place(state.round, state.label),
+                taken_over,
             )
         )
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from resfit_core.control.press import ORACLE, Press
-from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
+from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase, Source
 from resfit_core.run_log import EpisodeLine
 from resfit_reward.panel import answers
 from resfit_reward.panel.estop import EStop
@@ -50,6 +50,7 @@ class PanelState:
         self.history = History()
         self._state: EpisodeState | None = None
         self._ended: EpisodeState | None = None
+        self._taken_over: set[int] = set()
         self._present: frozenset[str] = frozenset()
         self._seen: set[str] = set()
         self._health, self._loop = Health(), LoopHealth()
@@ -69,13 +70,16 @@ class PanelState:
         """Take a state of the run, or the correction of an earlier episode."""
         if state.phase == Phase.ENDED:
             self._ended = state
-            self.history.ended(state)
+            self.history.ended(state, taken_over=state.episode in self._taken_over)
         if not state.corrects_older_than(self._state):
             self._state = state
         self._dialogue.state(state)
 
     def driver(self, news: Driver, now_s: float) -> None:
         """Take the driver's word."""
+        runs = self._state is not None and self._state.phase == Phase.RUNNING
+        if runs and news.source == Source.TELEOP:
+            self._taken_over.add(self._state.episode)
         self._health.hear_driver(news, now_s)
         self.estop.driver(news.estopped)
 
