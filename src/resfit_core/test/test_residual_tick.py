@@ -148,6 +148,19 @@ def test_the_last_tick_is_passed_on_without_acting(made):
     assert last.action.size == 0 and made.policy.calls.count("act") == 1
 
 
+def test_a_tick_that_ended_overtook_is_passed_on_without_acting(made):
+    """It was dropped, and the episode lost: the recorder never had its last observation."""
+    made.tick.on_state(state(Phase.RUNNING))
+    made.tick.on_tick(tick(1))
+    made.tick.on_state(state(Phase.ENDED))
+    last = made.tick.on_tick(tick(2))
+    assert last.action.size == 0
+    assert made.policy.calls.count("act") == 1
+    assert made.tick.on_tick(tick(2)) is last
+    made.tick.on_state(state(Phase.RUNNING, 2))
+    assert made.tick.on_tick(tick(3)) is None, "of the old episode"
+
+
 def test_a_tick_of_an_ended_episode_is_not_kept_for_the_next(made):
     made.tick.on_state(state(Phase.ENDED))
     assert made.tick.on_tick(tick(5)) is None

@@ -214,7 +214,7 @@ class ResidualPolicyNode(LifecycleNode):
         if new:
             tick: _Tick = proposal.tick
             command = None
-            if not tick.is_last:
+            if len(proposal.action):
                 command = conversions.trajectory_to_msg(
                     tick.stamp_ns, self._contract.joint_names, self._space.to_rad(proposal.action)
                 )

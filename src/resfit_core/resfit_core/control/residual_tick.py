@@ -61,7 +61,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """The answer to one tick. `action`: (action_dim,) normalised; empty for the last tick."""
+    """The answer to one tick. `action`: (action_dim,) normalised; empty: nothing is commanded."""
 
     tick: Tick
     action: np.ndarray
@@ -74,6 +74,7 @@ class ResidualTick:
 
     - New weights wait while an episode runs and are applied before the next one's first tick.
     - The first tick waits for RUNNING of its episode and for the weights that RUNNING requires.
+    - A tick that ENDED of its episode overtook is passed on without an action, as the last one is.
     - A stamp that was answered gets the same answer again and never acts twice.
     - Where the policy observes the last executed action, a tick waits until the driver has said
       what it made of the proposal before. The next tick ends the waiting: that answer is lost.
@@ -154,10 +155,12 @@ class ResidualTick:
             return self._say(Proposal(tick, _EMPTY, self._policy.version, False))
         state = self._state
         if state is None or state.phase != Phase.RUNNING or state.episode != tick.episode:
-            ended = state is not None and (
-                tick.episode < state.episode
-                or (tick.episode == state.episode and state.phase == Phase.ENDED)
-            )
+            over = state is not None and state.phase == Phase.ENDED
+            if over and state.episode == tick.episode == self._begun:
+                # ENDED overtook it: nothing executes it, but it may be the last observation.
+                return self._say(Proposal(tick, _EMPTY, self._policy.version, False))
+            ended = over and state.episode == tick.episode
+            ended = ended or (state is not None and tick.episode < state.episode)
             self._pending = None if ended else tick
             return None
         if self._begun != tick.episode:
