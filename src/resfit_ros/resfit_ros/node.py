@@ -146,8 +146,8 @@ def run(factory: Callable[[], rclpy.node.Node], args: Sequence[str] | None = Non
 def run_process(factory: Callable[[], rclpy.node.Node], *, urgent: bool = False) -> NoReturn:
     """Run the node as this process and leave with its exit code.
 
-    Nodes that the robot waits for are urgent: they ask for a higher priority before any thread of
-    theirs exists. Where that is not permitted they go without it.
+    Nodes that the robot waits for are urgent, and so is the twin in its place: they ask for a
+    higher priority before any thread of theirs exists. Where it is not permitted they go without.
 
     What had to be stopped and written is done by then. Tearing the interpreter down with torch in
     it takes seconds on a loaded machine, longer than one Ctrl-C may take for the whole graph.

@@ -197,7 +197,7 @@ class TwinNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(TwinNode)
+    run_process(TwinNode, urgent=True)
 
 
 if __name__ == "__main__":
