@@ -5,9 +5,9 @@
 
 The twin runs free with every node of `record` and the panel at 20 Hz. In turn all pages are empty
 for a while, and all show the panel. Times are those at which the driver wrote (DDS source stamps),
-less the stamp of the observation. The browsers run at the lowest priority: they stand for other
-machines, it is the panel that is measured. `late` counts control periods within an episode that
-passed without a command. The last line is `panel_load: key=value ...`;
+less the stamp of the observation. The browsers run only where the processor is idle (SCHED_IDLE):
+they stand for other machines, it is the panel that is measured. `late` counts control periods
+within an episode that passed without a command. The last line is `panel_load: key=value ...`;
 benchmarks/results/panel_load.json keeps the figures.
 """
 
@@ -117,7 +117,8 @@ def measure(browsers: int, rounds: int, seconds: float) -> dict[str, Any]:
         folder = Path(scratch, "run")
         with Path(scratch, "log").open("w") as log:
             graph = start(folder, log)
-        os.nice(19)  # from here on: the probe and the browsers
+        # From here on, the probe and the browsers run only where nobody else wants the processor.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         probe = Probe(number)
         try:
             url = url_of(folder)
