@@ -96,7 +96,7 @@ class Bench:
         }
         self.folder = run_dir.open_run(plan, hashes)
         self._supervisor = Supervisor(
-            run.commands(plan, self.folder), self.folder / "logs", self, graph.FINISHER
+            run.commands(plan, self.folder), self.folder / "logs", self, plan.finisher
         )
 
     def run(self, probe: threading.Thread) -> Outcome:
