@@ -1,4 +1,4 @@
-"""A workspace of files as the graph expects them, without anything of the real one."""
+"""What tests of the graph share: a domain of their own, and a workspace of made-up files."""
 
 import shutil
 from pathlib import Path
@@ -7,6 +7,23 @@ import pytest
 from made_up_files import make_base, make_demo
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def domain_id():
+    """A DDS domain for all runs of a file, which come one after the other; its number."""
+    from resfit_bringup import paths
+    from resfit_bringup.errors import UsageError
+    from resfit_ros.testing import domain
+
+    try:
+        paths.executable("resfit_sim", "twin")
+    except UsageError as error:
+        pytest.skip(str(error))
+    with domain() as number, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(number))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        yield number
 
 
 @pytest.fixture

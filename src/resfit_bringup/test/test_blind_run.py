@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.launch
+pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("domain_id")]
 
 for module in ("rclpy", "torch", "mujoco", "honcho", "nicegui", "scipy"):
     pytest.importorskip(module, reason=f"{module} is not installed ('make setup' installs it)")
@@ -21,7 +21,6 @@ for module in ("rclpy", "torch", "mujoco", "honcho", "nicegui", "scipy"):
 from onlooker import Onlooker, lines_of, read_lines, signs, telling, wait_for
 
 from resfit_bringup import checks, paths, run_dir
-from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import resolve
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.checkpoint import load_base
@@ -34,21 +33,6 @@ from resfit_core.nets.views import make_view
 
 ORDERS = ((0, 1), (1, 0), (1, 0), (0, 1), (1, 0), (0, 1), (0, 1), (1, 0))
 SECRET = {"salt": "ab" * 32, "mask": "cd" * 32}  # fixed: the same run sees the same things
-
-
-@pytest.fixture(scope="module", autouse=True)
-def domain_id():
-    """A DDS domain for all runs of this file; they come one after the other."""
-    from resfit_ros.testing import domain
-
-    try:
-        paths.executable("resfit_sim", "twin")
-    except UsageError as error:
-        pytest.skip(str(error))
-    with domain() as number, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(number))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        yield number
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 import yaml
 
-pytestmark = pytest.mark.launch
+pytestmark = [pytest.mark.launch, pytest.mark.usefixtures("domain_id")]
 
 for module in ("rclpy", "torch", "mujoco", "honcho"):
     pytest.importorskip(module, reason=f"{module} is not installed ('make setup' installs it)")
 
 from resfit_bringup import doctor, paths
-from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import JOBS
 from resfit_core import tensorfile
 from resfit_core.contract import load_contract
@@ -56,21 +55,6 @@ class Finished(NamedTuple):
     folder: Path
     code: int
     said: str
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros_domain():
-    """A DDS domain for all runs of this file; they come one after the other."""
-    from resfit_ros.testing import domain
-
-    try:
-        paths.executable("resfit_sim", "twin")
-    except UsageError as error:
-        pytest.skip(str(error))
-    with domain() as number, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(number))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        yield
 
 
 def start(run_dir, *words):

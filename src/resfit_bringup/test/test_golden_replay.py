@@ -8,32 +8,16 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.replay
+pytestmark = [pytest.mark.replay, pytest.mark.usefixtures("domain_id")]
 
 for module in ("rclpy", "torch", "honcho"):
     pytest.importorskip(module, reason=f"{module} is not installed ('make setup' installs it)")
 
-from resfit_bringup import paths
-from resfit_bringup.errors import UsageError
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 94
 # Another processor adds up in another order; the same one gives the same bits.
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ros_domain():
-    from resfit_ros.testing import domain
-
-    try:
-        paths.executable("resfit_residual", "player")
-    except UsageError as error:
-        pytest.skip(str(error))
-    with domain() as number, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_DOMAIN_ID", str(number))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        yield
 
 
 def replay(folder, *words):
