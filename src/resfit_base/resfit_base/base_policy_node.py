@@ -58,7 +58,7 @@ class BasePolicyNode(Node):
         self._tick = BaseTick(
             base, self._observe, contract.sha256, base.base_sha256,
             period_ns=period_ns, lockstep=self._lockstep,
-            born_ns=self.get_clock().now().nanoseconds,
+            born_ns=self.get_clock().now().nanoseconds, horizon_steps=contract.horizon_steps,
         )  # fmt: skip
         stages = ("observation", "base")
         stages = stages if self._lockstep else ("camera_to_tick", *stages)

@@ -269,3 +269,17 @@ def test_an_episode_given_up_is_answered_no_more_until_the_next(make):
     assert tick.abort_reason == ""
     begin(tick, 2, start=20 * T)
     assert tick.on_set(20 * T, 0).step == 0
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_an_episode_that_nobody_ends_is_given_up_after_its_horizon(lockstep):
+    """With the manager dead or hung the policy acted on for ever."""
+    tick = BaseTick(
+        Chunks(), lambda j: Seen(np.array([j], np.float32)), "c", "b",
+        period_ns=T, lockstep=lockstep, born_ns=8 * T, horizon_steps=5,
+    )  # fmt: skip
+    begin(tick)
+    answers = [tick.on_set((10 + k) * T, k) for k in range(30)]
+    most = 30 if lockstep else 5 + 20
+    assert [a is not None for a in answers] == [k < most for k in range(30)]
+    assert ("is the manager alive" in tick.abort_reason) is not lockstep

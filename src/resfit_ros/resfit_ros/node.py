@@ -153,12 +153,17 @@ def run_process(factory: Callable[[], rclpy.node.Node], *, urgent: bool = False)
     it takes seconds on a loaded machine, longer than one Ctrl-C may take for the whole graph.
     """
     if urgent:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, _URGENT_NICE)
+        ask_for_priority()
     code = run(factory)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def ask_for_priority() -> None:
+    """Put this process before ordinary ones; where that is not permitted nothing changes."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _URGENT_NICE)
 
 
 def make_executor(context: rclpy.Context | None = None) -> Executor:

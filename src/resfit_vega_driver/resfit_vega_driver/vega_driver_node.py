@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
-from geometry_msgs.msg import WrenchStamped
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_core.base.action_space import load_action_space
 from resfit_core.contract import ActionSpace
 from resfit_core.control.answers import Answer
 from resfit_core.control.driver import DriverCore
-from resfit_core.control.press import Press
 from resfit_core.control.records import Source
 from resfit_core.control.safety import Reason
-from resfit_interfaces.msg import ExecutedCommand, OperatorEvent
+from resfit_interfaces.msg import ExecutedCommand
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.lifecycle import LifecycleNode
@@ -28,8 +25,10 @@ from resfit_ros.parameters import declare
 from resfit_vega_driver.client import ClientError, Ears, RobotClient
 from resfit_vega_driver.clients import NAMES, make_client
 from resfit_vega_driver.command_times import CommandTimes
+from resfit_vega_driver.measured_topics import MeasuredTopics
 from resfit_vega_driver.person import PersonSettings, PersonTopics
 from resfit_vega_driver.state_voice import StateVoice
+from resfit_vega_driver.stop_topics import StopTopics
 
 _STATE_PERIOD_S = 0.2
 _TOUCHES = Reason.SELF_COLLISION | Reason.OBSTACLE
@@ -85,23 +84,11 @@ class VegaDriverNode(LifecycleNode):
             JointTrajectory, "policy_command", self._on_command, qos.reliable(10)
         )
         self._person = PersonTopics(self, self._core, self._carry_out, self._say_state)
-        # An operator's stop: whoever presses it, and however often.
-        self._presses = self.create_subscription(
-            OperatorEvent, "operator_event", self._on_press, qos.reliable(100)
-        )
-        self._events = self.create_publisher(OperatorEvent, "operator_event", qos.reliable(100))
+        self._stops = StopTopics(self, self._core, self._carry_out, self._say_state)
         self._loop = CommandTimes(self, self._contract, self._clock_kind)
-        self._rearm = self.create_service(Trigger, "~/rearm", self._on_rearm)
-        self._tell: list[Any] = []
+        self._tell: MeasuredTopics | None = None
         if self._client.publishes:
-            quality = qos.sensor(self._clock_kind)
-            self._tell = [
-                self.create_publisher(JointState, "joint_states", quality),
-                *(
-                    self.create_publisher(WrenchStamped, f"{name}/wrench", quality)
-                    for name in self._contract.wrenches
-                ),
-            ]
+            self._tell = MeasuredTopics(self, self._contract, self._clock_kind)
         self._client.open(Ears(self._on_state, self._on_wrench, self._on_estop))
         if self._contract.safety is None:
             self.get_logger().warning(
@@ -130,17 +117,12 @@ class VegaDriverNode(LifecycleNode):
             self.destroy_timer(timer)
         self._timers_of_mine = []
         self._client.close()
-        for publisher in self.__dict__.pop("_tell", []):
-            self.destroy_publisher(publisher)
-        for name in ("_loop", "_voice", "_person"):
+        for name in ("_tell", "_loop", "_voice", "_person", "_stops"):
             talker = self.__dict__.pop(name, None)
             if talker is not None:
                 talker.close()
         for name, destroy in (
-            ("_rearm", self.destroy_service),
-            ("_presses", self.destroy_subscription),
             ("_commands", self.destroy_subscription),
-            ("_events", self.destroy_publisher),
             ("_executed", self.destroy_publisher),
         ):
             entity = self.__dict__.pop(name, None)
@@ -156,57 +138,28 @@ class VegaDriverNode(LifecycleNode):
             self.get_logger().error(f"{error}", throttle_duration_sec=5.0)
 
     def _on_state(self, stamp_ns: int, position_rad: np.ndarray, velocity: np.ndarray) -> None:
-        if self._tell:
-            names = self._contract.joint_names
-            self._tell[0].publish(
-                conversions.joint_state_to_msg(stamp_ns, names, position_rad, velocity)
-            )
+        if self._tell is not None:
+            self._tell.state(stamp_ns, position_rad, velocity)
         self._carry_out(self._core.measured(stamp_ns, position_rad, time.monotonic_ns()))
 
     def _on_wrench(self, stream: int, stamp_ns: int, values: np.ndarray) -> None:
-        if self._tell:
-            name = self._contract.wrenches[stream]
-            self._tell[1 + stream].publish(conversions.wrench_to_msg(stamp_ns, values, name))
+        if self._tell is not None:
+            self._tell.wrench(stream, stamp_ns, values)
         self._carry_out(self._core.wrench(stream, stamp_ns, values, time.monotonic_ns()))
 
     def _on_estop(self, pressed: bool) -> None:
-        words = "is pressed" if pressed else "is released; re-arm when the robot may move"
-        self.get_logger().warning(f"the robot's emergency stop {words}")
-        self._carry_out(self._core.estop(pressed))
-        if pressed:
-            # The episode cannot go on either: the manager aborts it and pauses the run.
-            event = OperatorEvent(
-                kind=int(Press.ESTOP),
-                source=self.get_name(),
-                reason="the robot's emergency stop is pressed",
-            )
-            self._events.publish(event)
-        self._say_state()
-
-    def _on_press(self, msg: OperatorEvent) -> None:
-        if msg.kind == Press.ESTOP:
-            if not self._core.stopped:
-                self.get_logger().warning(f"emergency stop, pressed by {msg.source or 'nobody'}")
-            self._carry_out(self._core.press_estop())
-            self._say_state()
-        elif msg.kind == Press.REARM:
-            self._take_off(msg.source)
-
-    def _on_rearm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        why_not = self._take_off("~/rearm")
-        response.success, response.message = not why_not, why_not or "re-armed"
-        return response
-
-    def _take_off(self, who: str) -> str:
-        why_not = self._core.rearm(time.monotonic_ns())
-        if why_not:
-            self.get_logger().warning(f"not re-armed, as {who} asked: {why_not}")
-        else:
-            self.get_logger().warning(f"re-armed by {who}; starts from the measured pose")
-        self._say_state()
-        return why_not
+        self._stops.robots_own(pressed)
 
     def _on_command(self, msg: JointTrajectory) -> None:
+        if self._clock_kind == "lockstep":
+            self._take_command(msg)
+        else:
+            # A stop or a wrench that waits in the executor's queue goes first.
+            self.call_soon(partial(self._take_command, msg))
+
+    def _take_command(self, msg: JointTrajectory) -> None:
+        if self._core is None:
+            return  # torn down meanwhile
         stamp_ns = conversions.stamp_from_msg(msg.header.stamp)
         if not self.active:
             self._carry_out(self._core.refuse(stamp_ns, Reason.NOT_ACTIVE))

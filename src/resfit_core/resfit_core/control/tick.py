@@ -63,6 +63,7 @@ class BaseTick:
         period_ns: int,
         lockstep: bool,
         born_ns: int = 0,
+        horizon_steps: int = 0,
     ) -> None:
         """Start idle.
 
@@ -74,7 +75,14 @@ class BaseTick:
             period_ns: Control period [ns].
             lockstep: The twin waits for each answer; else the robot moves on by itself.
             born_ns: When this node came up, on the clock of the stamps [ns]; for real time.
+            horizon_steps: An episode that nobody ends is given up a second after so many steps
+                (real time; in lock-step the twin ends it): the manager is dead or hangs. 0: never.
         """
+        self._most_steps = (
+            0
+            if lockstep or not horizon_steps
+            else (horizon_steps + -(-1_000_000_000 // period_ns))
+        )
         self._base, self._build = base, build
         self._contract, self._base_sha256 = contract_sha256, base_sha256
         self._period_ns, self._lockstep, self._born_ns = period_ns, lockstep, born_ns
@@ -211,7 +219,7 @@ class BaseTick:
         pending, self._pending = self._pending, None
         return None if pending is None else self.on_set(*pending)
 
-    def _answer(self, stamp_ns: int, joined: Any) -> PolicyStep:
+    def _answer(self, stamp_ns: int, joined: Any) -> PolicyStep | None:
         first = not self._answered(self._state.episode)
         # One missed period is jitter; after a longer hold the robot is not where the rest of the
         # chunk was planned for. The twin never holds in lock-step; a bag of real time played in
@@ -220,6 +228,9 @@ class BaseTick:
             self._base.reset(self._state.seed)
             self.replans += 1
         number = 0 if first else self._last.step + 1
+        if self._most_steps and number >= self._most_steps:
+            self._give_up(f"nobody ended the episode after {number} steps; is the manager alive?")
+            return None
         return self._say(stamp_ns, joined, self._state.episode, number, is_last=False)
 
     def _answer_last(self, stamp_ns: int, joined: Any) -> PolicyStep:
