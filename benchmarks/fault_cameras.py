@@ -2,15 +2,13 @@
 
 `zed_camera` with a scripted ZED, `base_policy` with images and `vega_driver` on the fake robot, in
 real time over DDS; the residual's part, one command per tick, is played here. Part of
-`make bench-faults`; `python benchmarks/fault_cameras.py` makes one try of each.
+`make bench-faults`.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +35,10 @@ _NOD_RAD = 0.012  # head and one arm move so much per tick, or still images woul
 _NODDING = (27, 6)
 
 
-def still_base(contract: Contract) -> ChunkedBase:
-    """Return a base that proposes the middle of every joint; called by `load_base`."""
+def nodding_base(contract: Contract) -> ChunkedBase:
+    """Return a base that nods about the middle of every joint; called by `load_base`."""
     chunk = np.zeros((4, contract.action_dim), np.float32)
+    chunk[:, _NODDING[0]] = (0.0, 0.005, 0.01, 0.005)
     space = ActionSpace.from_limits(contract)
     return ChunkedBase(lambda _, images: chunk, 4, space, "0" * 64, contract.sha256)
 
@@ -109,7 +108,7 @@ class Rig:
         self.limits = load_image_limits(files["robot_file"])
         left = self.contract.camera("left")
         self.zed, self._made, self._files = ScriptedZed(left.width, left.height), made, files
-        base = {"base": "fault_cameras:still_base", "clock": "realtime"}
+        base = {"base": "fault_cameras:nodding_base", "clock": "realtime"}
         self.driver = made.add(VegaDriverNode, {**files, "clock": "realtime", "client": "fake"})
         made.add(BasePolicyNode, {**files, **base}).get_logger().set_level(50)
         self.driver.get_logger().set_level(50)  # faults on purpose
@@ -195,7 +194,7 @@ class Rig:
         if case.trusting:
             self.start_camera(replace(self.limits, frozen_s=0.0))
         if not self.settle():
-            return {"settled": False}
+            return {"settled": False, "recovered": False}
         self.answers.clear()
         self.aborts.clear()
         self.robot.sent.clear()
@@ -215,9 +214,11 @@ class Rig:
             self.start_camera(self.limits)
         return {
             "settled": True,
-            "to_hold_s": to_hold_s,
+            "recovered": True,  # the next try begins with it
+            "to_hold_ms": round(1e3 * to_hold_s, 2) if named else None,
             "late": to_hold_s > allowed_s,
             "moved": any(not np.array_equal(target, held) for target in late),
+            "outside": 0,
             "words": words,
             "named": bool(named) and case.reason in words,
         }
@@ -232,63 +233,51 @@ def _mode(mode: str) -> Callable[[Rig], None]:
     return lambda rig: setattr(rig.zed, "mode", mode)
 
 
-def cases(rig: Rig) -> list[Case]:
-    """Return the camera's faults, with the limits of the rig's robot."""
-    hold_s = rig.contract.command_timeout_s
+def cases(contract: Contract, limits: ImageLimits) -> list[Case]:
+    """Return the camera's faults, with the limits of the robot."""
+    hold_s = contract.command_timeout_s
     # The last good image may be used until it is too old; then silence holds the robot.
-    silent = rig.contract.max_observation_age_s + hold_s
-    frozen = rig.limits.frozen_s
+    silent = contract.max_observation_age_s + hold_s
+    frozen = limits.frozen_s
     return [
         Case("stale_camera", "the camera gives no frame any more", "is silent", silent,
              _mode("silent")),
         Case("frozen_camera", "the camera repeats its last frame", "is frozen", frozen + silent,
              _mode("still")),
         Case("frozen_unnoticed", "the same, and the camera node does not mind", "is frozen",
-             frozen + hold_s + rig.contract.period_s, _mode("still"), trusting=True),
+             frozen + hold_s + contract.period_s, _mode("still"), trusting=True),
         Case("broken_camera", "the camera gives an error", "the cable is out", silent,
              _mode("broken")),
         Case("dead_camera_node", "zed_camera goes away", "is silent", silent, Rig.kill_camera),
     ]  # fmt: skip
 
 
-def run(root: Path, tries: int, wanted: set[str]) -> list[dict[str, Any]]:
-    """Return one row for each case; as `faults.row_of`."""
-    with graph() as made:
-        rig = Rig(made, root / "config")
-        rows = []
-        for case in cases(rig):
-            if wanted and case.name not in wanted:
-                continue
-            began = time.monotonic()
-            rows.append(_row(case, [rig.attempt(case) for _ in range(tries)]))
-            spent = time.monotonic() - began
-            print(f"  {case.name}: {tries} tries in {spent:.0f} s", file=sys.stderr, flush=True)
-        return rows
+def _cases(root: Path) -> list[Case]:
+    robot = root / "config/robot/vega_1.yaml"
+    contract = load_contract(robot, root / "config/task/woolly_ball_pnp.yaml", "pixels")
+    return cases(contract, load_image_limits(robot))
 
 
-def _row(case: Case, results: list[dict[str, Any]]) -> dict[str, Any]:
-    played = [r for r in results if r["settled"]]
-    times = sorted(1e3 * r["to_hold_s"] for r in played if np.isfinite(r["to_hold_s"]))
-    words = next((r["words"] for r in played if r["words"]), "none")
+def described(root: Path) -> dict[str, dict[str, Any]]:
+    """Return what is known of each case before it is tried; see `fault_book`."""
     return {
-        "case": case.name,
-        "kind": "message",
-        "what": case.what,
-        "reason": "WATCHDOG",
-        "robot": f"holds; the episode ends: \u201c{words}\u201d",
-        "limit_ms": round(1e3 * case.limit_s),
-        "tries": len(results),
-        "median_ms": round(statistics.median(times), 1) if times else None,
-        "max_ms": round(times[-1], 1) if times else None,
-        "late": sum(r["late"] for r in played),
-        "moved_on_stale": sum(r["moved"] for r in played),
-        "unnamed": sum(not r["named"] for r in played),
-        "outside": 0,
-        "not_recovered": len(results) - len(played),
-        "test": f"src/resfit_vega_driver/test/test_fault_cameras.py::test_fault[{case.name}]",
+        case.name: {
+            "kind": "message",
+            "what": case.what,
+            "reason": "WATCHDOG",
+            "robot": "holds; the episode ends",
+            "limit_ms": round(1e3 * case.limit_s),
+            "test": f"src/resfit_vega_driver/test/test_fault_cameras.py::test_fault[{case.name}]",
+        }
+        for case in _cases(root)
     }
 
 
-if __name__ == "__main__":
-    for line in run(Path(__file__).parents[1], 1, set()):
-        print(line)
+def play(root: Path, names: Iterable[str], tries: int) -> Iterator[dict[str, Any]]:
+    """Yield one entry for each try of these cases; see `fault_book`."""
+    with graph() as made:
+        rig = Rig(made, root / "config")
+        for case in _cases(root):
+            if case.name in names:
+                for _ in range(tries):
+                    yield {"case": case.name, **rig.attempt(case)}

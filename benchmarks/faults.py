@@ -1,16 +1,19 @@
 """The fault matrix, measured: what the driver does, which reason it shows, how long it takes.
 
     make bench-faults                                        # 100 tries a case, 20 with processes
-    make bench-faults ARGS="--tries 5 --process-tries 0"     # a look
-    make bench-faults ARGS="--cases nan,silence"
+    make bench-faults ARGS="--tries 5 --process-tries 1"     # a look
+    make bench-faults ARGS="--cases nan,silence --fresh"     # these anew
 
-Message faults: the driver node on the fake robot in this process (`resfit_vega_driver.fault_rig`).
+Several cases run side by side (`--processes`), each in a process and a DDS domain of its own
+(`fault_case.py`). Each try is one line in runs/faults at once: what was stopped goes on with the
+same command; after a change of the code begin `--fresh`.
+
+Message faults: the driver node on the fake robot (`resfit_vega_driver.fault_rig`).
 Camera faults: `zed_camera` and `base_policy` before it (`fault_cameras`).
-Process faults: `base_policy` and `residual_policy` as processes of their own before a driver
-process on the fake robot; each is killed and stopped (SIGKILL, SIGSTOP). Time to hold counts from
-the last sound command to the first answer that says the hold; for faults of the robot's own from
-their begin. `late`: above the case's configured limit and one control period. Results:
-benchmarks/results/faults.json, and docs/faults.md with --write-docs.
+Process faults: SIGKILL and SIGSTOP to the nodes before a driver process (`fault_processes`).
+Time to hold counts from the last sound command to the first answer that says the hold; for faults
+of the robot's own from their begin. `late`: above the case's configured limit and one control
+period. Results: benchmarks/results/faults.json, and docs/faults.md with --write-docs.
 """
 
 from __future__ import annotations
@@ -19,25 +22,28 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import fault_book
 import fault_cameras
-import fault_processes
+import fault_case
 
 from resfit_core.contract import load_contract
 from resfit_core.control.safety import SafetyFilter
 from resfit_core.data.bag_reader import read_episodes
-from resfit_ros.testing import graph
-from resfit_vega_driver.fault_rig import Case, Rig, Try, cases
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs/faults.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 RESULTS = ROOT / "benchmarks/results/faults.json"
+_SAY_EVERY_S = 10.0
+_IMAGE_CASES = 2  # side by side at most: each of them moves 60 images a second
 
 
 def main() -> int:
@@ -46,36 +52,50 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=100, help="of each message fault")
     parser.add_argument("--process-tries", type=int, default=20, help="of each process fault")
     parser.add_argument("--cases", default="", help="names, by comma; empty: all")
+    parser.add_argument("--processes", type=int, default=6, help="cases side by side")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs/faults")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier tries of the cases")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--write-docs", action="store_true", help="put the table into the docs")
     given = parser.parse_args()
-    wanted = set(filter(None, given.cases.split(",")))
-    rows = message_faults(given.tries, wanted) if given.tries else []
-    if given.tries:
-        rows += fault_cameras.run(ROOT, given.tries, wanted)
-    if given.process_tries:
-        rows += fault_processes.run(ROOT, given.process_tries, wanted)
-    if not rows:
-        print(f"no case of {sorted(wanted)}; see docs/faults.md for the names", file=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    known = {k: v for part in fault_case.PARTS for k, v in part.described(ROOT).items()}
+    tries = {"message": given.tries, "process": given.process_tries}
+    names = list(filter(None, given.cases.split(","))) or list(known)
+    wrong = sorted(set(names) - set(known))
+    if wrong:
+        print(f"no case {wrong}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
+    wanted = {name: tries[known[name]["kind"]] for name in names if tries[known[name]["kind"]]}
+    if given.fresh:
+        for name in wanted:
+            fault_book.file_of(given.folder, name).unlink(missing_ok=True)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    # The long ones first, or the last one runs alone.
+    length = {n: c * known[n]["limit_ms"] + 1e6 * (known[n]["kind"] != "message")
+              for n, c in wanted.items()}  # fmt: skip
+    failed = run(sorted(wanted, key=length.get, reverse=True), wanted, given)
+    found = {name: fault_book.read(given.folder, name)[: wanted[name]] for name in wanted}
+    rows = [fault_book.row_of(name, known[name], found[name]) for name in known if name in wanted]
     print_rows(rows)
     filter_ms = filter_time_ms()
     print(f"filter with collision check: median {filter_ms:.2f} ms of CPU time per command")
-    message = [row["tries"] for row in rows if row["kind"] == "message"]
-    process = [row["tries"] for row in rows if row["kind"] == "process"]
+    least = {k: [r["tries"] for r in rows if r["kind"] == k] for k in tries}
     total = {
         "cases": len(rows),
-        "tries": min(message, default=0),
-        "process_tries": min(process, default=0),
+        "tries": min(least["message"], default=0),
+        "process_tries": min(least["process"], default=0),
         "late": sum(row["late"] for row in rows),
         "moved_on_stale": sum(row["moved_on_stale"] for row in rows),
     }
+    loads = [one["load"] for tried in found.values() for one in tried]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     result = {
         **total,
         "filter_median_ms": round(filter_ms, 3),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
-        "load_1min": os.getloadavg()[0],
+        "load_1min": statistics.median(loads) if loads else 0.0,
+        "side_by_side": given.processes,
         "rows": rows,
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -83,44 +103,50 @@ def main() -> int:
         write_docs(result)
     print("faults: " + " ".join(f"{key}={value}" for key, value in total.items()))
     bad = total["late"] + total["moved_on_stale"] + sum(row["unnamed"] for row in rows)
-    return int(bad + sum(row["not_recovered"] + row["outside"] for row in rows) > 0)
+    bad += sum(row["not_recovered"] + row["outside"] for row in rows) + len(failed)
+    return int(bad > 0)
 
 
-def message_faults(tries: int, wanted: set[str]) -> list[dict[str, Any]]:
-    """Return one row for each case in this process."""
-    rows = []
-    with graph() as made:
-        rig = Rig(made, ROOT / "config")
-        for case in cases(rig):
-            if wanted and case.name not in wanted:
-                continue
-            began = time.monotonic()
-            rows.append(row_of(case, [rig.attempt(case) for _ in range(tries)]))
-            spent = time.monotonic() - began
-            print(f"  {case.name}: {tries} tries in {spent:.0f} s", file=sys.stderr, flush=True)
-    return rows
+def run(names: list[str], wanted: dict[str, int], given: argparse.Namespace) -> list[str]:
+    """Make the missing tries of all cases; return the cases whose process failed."""
+    waiting, failed, said_s = list(names), [], 0.0
+    images = {*fault_cameras.described(ROOT), "zed_camera_sigkill", "zed_camera_sigstop"}
+    running: dict[str, subprocess.Popen] = {}
+    try:
+        while waiting or running:
+            while len(running) < given.processes:
+                busy = sum(name in images for name in running) >= _IMAGE_CASES
+                name = next((n for n in waiting if not (busy and n in images)), None)
+                if name is None:
+                    break
+                waiting.remove(name)
+                if len(fault_book.read(given.folder, name)) < wanted[name]:
+                    running[name] = _start(name, wanted[name], given.folder)
+            for name, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[name]
+                    if process.returncode:
+                        failed.append(name)
+                        print(f"  {name}: failed, see {given.folder}/{name}.log", file=sys.stderr)
+            if time.monotonic() - said_s > _SAY_EVERY_S:
+                said_s = time.monotonic()
+                done = sum(min(len(fault_book.read(given.folder, n)), wanted[n]) for n in names)
+                now = ", ".join(running)
+                print(f"  {done}/{sum(wanted.values())} tries; {now}", file=sys.stderr, flush=True)
+            time.sleep(0.2)
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return failed
 
 
-def row_of(case: Case, results: list[Try]) -> dict[str, Any]:
-    """Return what the tries of a case showed, in plain numbers; times in milliseconds."""
-    times = sorted(1e3 * r.to_hold_s for r in results if r.named)
-    return {
-        "case": case.name,
-        "kind": "message",
-        "what": case.what,
-        "reason": case.reason.name,
-        "robot": "holds" if case.holds else "goes on within limits",
-        "limit_ms": round(1e3 * case.limit_s),
-        "tries": len(results),
-        "median_ms": round(statistics.median(times), 1) if times else None,
-        "max_ms": round(times[-1], 1) if times else None,
-        "late": sum(r.late for r in results),
-        "moved_on_stale": sum(r.moved_on_stale or r.moved_after_hold for r in results),
-        "unnamed": sum(not r.named for r in results),
-        "outside": sum(r.outside for r in results),
-        "not_recovered": sum(not r.recovered for r in results),
-        "test": f"src/resfit_vega_driver/test/test_faults.py::test_fault[{case.name}]",
-    }
+def _start(name: str, tries: int, folder: Path) -> subprocess.Popen:
+    command = [sys.executable, str(Path(__file__).parent / "fault_case.py"), name]
+    command += ["--tries", str(tries), "--folder", str(folder)]
+    with (folder / f"{name}.log").open("a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
@@ -137,8 +163,9 @@ def write_docs(result: dict[str, Any]) -> None:
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     lines = [
-        f"{result['machine']['cpus']} cores, load {result['load_1min']:.0f} while it ran; filter "
-        f"with collision check {result['filter_median_ms']:.2f} ms of CPU time (median).",
+        f"{result['machine']['cpus']} cores, {result['side_by_side']} cases side by side, load "
+        f"{result['load_1min']:.1f} while it ran (median); filter with "
+        f" collision check {result['filter_median_ms']:.2f} ms of CPU time (median).",
         "",
         "| case | what happens | reason shown | the robot | limit [ms] | tries | median [ms] | "
         "max [ms] | late | moved on stale | test |",

@@ -27,7 +27,7 @@ def rig():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fault(rig, name):
-    case = next(case for case in cases(rig) if case.name == name)
+    case = next(case for case in cases(rig.contract) if case.name == name)
     result = rig.attempt(case)
     assert result.named, f"no answer named {case.reason.name}"
     assert not result.moved_after_hold
@@ -36,7 +36,7 @@ def test_fault(rig, name):
 
 
 def test_the_matrix_is_whole(rig):
-    assert tuple(case.name for case in cases(rig)) == NAMES
+    assert tuple(case.name for case in cases(rig.contract)) == NAMES
 
 
 def test_the_robots_stop_is_told_to_the_episode_manager(rig):
