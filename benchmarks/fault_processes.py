@@ -27,6 +27,7 @@ from resfit_core.control.records import EpisodeState, Mode, Phase
 from resfit_core.control.safety import Reason
 from resfit_interfaces import msg as ours
 from resfit_ros import conversions, qos
+from resfit_ros.dds import use_profile
 from resfit_ros.testing import graph
 
 NODES = ("base_policy", "residual_policy", "zed_camera", "episode_manager")
@@ -43,6 +44,7 @@ _SOUND = 5  # commands carried out in a row before the fault
 _OBJECTS = ((0.5, -0.25, 0.735), (0.52, 0.16, 0.70))
 _SHORT = 30  # steps of an episode of the real manager
 _PICTURES = 40
+_ENVIRONMENT = dict(os.environ)  # with the profile of ordinary nodes
 
 
 class Graph:
@@ -128,7 +130,7 @@ class Graph:
         log = (self._logs / f"{name}.log").open("a")
         here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
         environment = {
-            **os.environ,
+            **_ENVIRONMENT,
             "ROS_DOMAIN_ID": str(self._made.domain_id),
             "PYTHONPATH": here,
             "OMP_NUM_THREADS": "1",
@@ -284,6 +286,7 @@ def play(root: Path, names: Iterable[str], tries: int) -> Iterator[dict[str, Any
             continue
         logs = root / "log/faults" / "_".join([node, *words])
         logs.mkdir(parents=True, exist_ok=True)
+        use_profile("safe")  # a node that is stopped must not stop this one
         with graph() as made:
             bench = Graph(root, made, logs, node)
             try:

@@ -1,8 +1,9 @@
-"""Fuzz: messages of random length, value, stamp and order on every topic the driver hears.
+"""Fuzz: messages of random length, value, stamp and order on every topic that a node hears.
 
     make fuzz                                  # 10 minutes
     make fuzz ARGS="--seconds 20 --seed 3"
 
+Half of the time the driver, half of it every other node (`fuzz_nodes.py`).
 The driver node in real time on the fake robot, over DDS, in this process: an exception in any
 callback is a crash, a target outside the contract's limits that reaches the robot is counted, and
 so is a robot that no sound command moves afterwards. Results:
@@ -15,10 +16,12 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import fuzz_nodes
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
 from sensor_msgs.msg import JointState
@@ -119,19 +122,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--client", choices=("fake", "twin"), default="")
+    parser.add_argument(
+        "--only", default="", help="fake, twin: the driver with this client; or a node's name"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    kinds = [given.client] if given.client else ["fake", "twin"]
-    total = {"messages": 0, "crashes": 0, "outside_limits": 0}
-    stuck = 0
-    for index, kind in enumerate(kinds):
-        found = fuzz(kind, given.seconds / len(kinds), given.seed + index)
-        stuck += found.pop("stuck")
-        total = {key: total[key] + found[key] for key in total}
-        print(f"  driver with client '{kind}': {found}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        others = list(fuzz_nodes.nodes(ROOT, Path(folder)))
+        share = given.seconds / 2
+        jobs = {kind: share / 2 for kind in ("fake", "twin")}
+        jobs |= {name: share / len(others) for name in others}
+        if given.only:
+            if given.only not in jobs:
+                print(f"--only must be one of {', '.join(jobs)}", file=sys.stderr)
+                return 2
+            jobs = {given.only: given.seconds}
+        total = {"messages": 0, "crashes": 0, "outside_limits": 0}
+        rows = {}
+        for index, (name, seconds) in enumerate(jobs.items()):
+            seed = given.seed + index
+            rows[name] = (
+                fuzz(name, seconds, seed)
+                if name in ("fake", "twin")
+                else fuzz_nodes.fuzz(ROOT, name, seconds, seed, Path(folder))
+            )
+            total = {key: total[key] + rows[name].get(key, 0) for key in total}
+            what = f"driver with client '{name}'" if name in ("fake", "twin") else name
+            print(f"  {what}: {rows[name]}", file=sys.stderr, flush=True)
+    stuck = sum(row.get("stuck", 0) for row in rows.values())
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {**total, "stuck": stuck, "seconds": given.seconds, "seed": given.seed}
+    result = {**total, "stuck": stuck, "seconds": given.seconds, "seed": given.seed, "rows": rows}
     given.out.write_text(json.dumps(result, indent=1) + "\n")
     print("fuzz: " + " ".join(f"{key}={value}" for key, value in total.items()))
     return int(total["crashes"] + total["outside_limits"] + stuck > 0)

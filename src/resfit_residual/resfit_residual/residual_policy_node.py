@@ -186,6 +186,17 @@ class ResidualPolicyNode(LifecycleNode):
                 REFUSED,
             )
             return
+        try:
+            images = {
+                camera: conversions.image_from_msg(image)
+                for camera, image in zip(self._contract.images, msg.images, strict=False)
+            }
+        except conversions.ConversionError as error:
+            # No proposal: the driver holds.
+            self.get_logger().error(
+                f"policy_step dropped: {error}", throttle_duration_sec=_SAY_EVERY_S
+            )
+            return
         tick = _Tick(
             conversions.stamp_from_msg(msg.header.stamp),
             msg.episode,
@@ -193,10 +204,7 @@ class ResidualPolicyNode(LifecycleNode):
             np.array(msg.observation, np.float32),
             self._base_action(msg),
             msg.chunk_phase,
-            {
-                camera: conversions.image_from_msg(image)
-                for camera, image in zip(self._contract.images, msg.images, strict=False)
-            },
+            images,
             msg,
         )
         self._answer(self._tick.on_tick(tick))

@@ -15,6 +15,7 @@ from resfit_reward.inputs import Gamepad, Inputs, press_of
 from resfit_reward.keyboard import Keyboard
 from resfit_reward.linux_keys import Keypad
 from resfit_ros import conversions, qos
+from resfit_ros.dds import use_profile
 from resfit_ros.node import Node, run_process
 from resfit_ros.parameters import declare
 
@@ -129,6 +130,7 @@ class RewardButtonNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
+    use_profile("safe")
     run_process(RewardButtonNode)
 
 

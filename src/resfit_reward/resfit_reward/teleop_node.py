@@ -18,6 +18,7 @@ from resfit_interfaces import msg as ours
 from resfit_reward.keyboard import Keyboard
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
+from resfit_ros.dds import use_profile
 from resfit_ros.node import Node, run_process
 from resfit_ros.parameters import ParameterError, declare
 
@@ -126,6 +127,7 @@ class TeleopNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
+    use_profile("safe")
     run_process(TeleopNode)
 
 

@@ -19,6 +19,7 @@ from resfit_core.control.safety import Reason
 from resfit_interfaces.msg import ExecutedCommand
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
+from resfit_ros.dds import use_profile
 from resfit_ros.lifecycle import LifecycleNode
 from resfit_ros.node import run_process
 from resfit_ros.parameters import declare
@@ -206,6 +207,7 @@ class VegaDriverNode(LifecycleNode):
 
 def main() -> NoReturn:
     """Run the node."""
+    use_profile("safe")
     run_process(VegaDriverNode, urgent=True)
 
 

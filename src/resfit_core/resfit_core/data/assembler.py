@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from resfit_core.control.records import EndedBy, EpisodeState, Phase
 from resfit_core.control.safety import Reason
 
+_MOST_STEPS = 100_000
 _Payload = TypeVar("_Payload")
 
 STEP, EXECUTED = "step", "executed_command"
@@ -158,6 +159,8 @@ class EpisodeAssembler(Generic[_Payload]):
         if self.ended.credited_step < 0:
             # Aborted without a count: only gaps can be told.
             until = max(steps, default=-1)
+        # A nonsensical number must not stop the node.
+        until = min(until, _MOST_STEPS)
         return [number for number in range(until + 1) if number not in steps]
 
     def close(self) -> Assembled[_Payload]:

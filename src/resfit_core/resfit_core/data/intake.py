@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 from resfit_core import tensorfile
 from resfit_core.data.episode import Episode, EpisodeError
@@ -18,6 +17,9 @@ class _Wanted:
     revision: int
     next_s: float  # ask again at this time
     tries: int = 0
+
+
+_MOST_EXPECTED = 10_000
 
 
 class EpisodeIntake:
@@ -99,9 +101,12 @@ class EpisodeIntake:
         elif self._have.get(episode, -1) < revision:
             self._wanted[episode] = _Wanted(revision, now_s + self._patience_s)
 
-    def expect_all(self, episodes: Iterable[int], now_s: float) -> None:
-        """Note that episodes of these numbers may exist; used when coming up within a run."""
-        for episode in episodes:
+    def expect_all(self, episodes: range, now_s: float) -> None:
+        """Note that episodes of these numbers may exist; used when coming up within a run.
+
+        Only the newest ten thousand: a nonsensical number must not stop the node.
+        """
+        for episode in episodes[-_MOST_EXPECTED:]:
             self.expect(episode, 0, now_s)
 
     def forget(self, episode: int) -> None:
