@@ -231,7 +231,7 @@ class DriverCore:
             self._takeover.due()
             return self._hold(Reason.WATCHDOG)
         _, stale = self._measured.newest(now_ns, self._clock, self._state_age_ns)
-        if stale and not self._reasons:
+        if stale and not self._reasons & (Reason.STALE_STATE | Reason.WATCHDOG):
             return self._hold(Reason.STALE_STATE)
         return None
 
