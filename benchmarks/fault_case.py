@@ -19,7 +19,7 @@ import fault_cameras
 import fault_messages
 import fault_processes
 
-from resfit_ros.node import ask_for_priority
+from resfit_ros.priority import ask_early
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = (fault_processes, fault_cameras, fault_messages)
@@ -37,7 +37,7 @@ def main() -> int:
     if missing <= 0:
         return 0
     # As every node has that the robot waits for.
-    ask_for_priority()
+    ask_early()
     part = next((p for p in PARTS if given.case in p.described(ROOT)), None)
     if part is None:
         print(f"no case '{given.case}'; docs/faults.md names them", file=sys.stderr)

@@ -194,7 +194,7 @@ def _masked(step: PolicyStep, mask: Mask) -> PolicyStep:
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(BasePolicyNode, urgent=True)
+    run_process(BasePolicyNode, urgent=True, rank=1)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ RECORDER = Node(
 LEARNER = Node(
     "resfit_residual", "learner",
     {**CONTRACT, **RUN, "base": Ref("base"), "demos": Ref("demos"),
-     "train_config": Ref("train_file"), "synchronous": Ref("synchronous"),
+     "train_config": Ref("train_file"), "synchronous": Ref("synchronous"), "clock": Ref("clock"),
      "keep_weights": Ref("keep_weights")},
 )  # fmt: skip
 VEGA_DRIVER = Node(

@@ -82,9 +82,9 @@ def extra_environment(folder: str) -> dict[str, str]:
     """Return what both front ends set where the user did not.
 
     One thread per process for numpy and torch: eight processes share the cores, and the learner
-    sets its own number.
+    sets its own number. One for Mesa's software renderer as well, which is no faster with more.
     """
-    return {"ROS_LOG_DIR": f"{folder}/logs/ros", "OMP_NUM_THREADS": "1"}
+    return {"ROS_LOG_DIR": f"{folder}/logs/ros", "OMP_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 
 
 def planned(plan: Plan, folder: Path) -> int:

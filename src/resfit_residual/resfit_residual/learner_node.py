@@ -23,7 +23,7 @@ from resfit_core.nets.views import make_view
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode
 from resfit_residual.scalars import ScalarWriter
-from resfit_ros import conversions, qos
+from resfit_ros import conversions, priority, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.node import FAILED as EXIT_FAILED
 from resfit_ros.node import REFUSED, Node, run_process
@@ -46,6 +46,10 @@ class LearnerNode(Node):
         train_config = declare(self, "train_config", "", "learning settings; empty: defaults")
         run_dir = declare(self, "run_dir", "", "folder of the run; required")
         seed = declare(self, "seed", 0, "seed of the run", range=(0, None))
+        self._clock_kind = declare(
+            self, "clock", "lockstep", "lockstep: the twin waits; realtime: all others go first",
+            choices=("lockstep", "realtime"),
+        )  # fmt: skip
         synchronous = declare(self, "synchronous", False, "the learner takes its turn: same run")
         publish_s = declare(
             self, "publish_every_s", 10.0, "longest time between weights while training [s]",
@@ -77,14 +81,9 @@ class LearnerNode(Node):
         )  # fmt: skip
         self._hashes = {"contract_sha256": contract.sha256, "base_sha256": base.base_sha256}
         settings = SessionSettings(
-            Path(run_dir),
-            Path(demos) if demos else None,
-            synchronous,
-            publish_s,
-            every,
-            kept_states,
-            keep_weights=keep,
-        )
+            Path(run_dir), Path(demos) if demos else None, synchronous, publish_s, every,
+            kept_states, keep_weights=keep,
+        )  # fmt: skip
         self._session = LearnerSession(learner, base, contract, settings, self)
         self._intake = EpisodeIntake()
         self._run_id = Path(run_dir).resolve().name
@@ -215,7 +214,7 @@ class LearnerNode(Node):
 
     def _learn(self) -> None:
         # On Linux this holds for the calling thread alone: status and start-up are not slowed.
-        os.nice(_NICE)
+        priority.go_last() if self._clock_kind == "realtime" else os.nice(_NICE)
         try:
             self._session.run(self._stop)
         except Exception as error:

@@ -250,7 +250,7 @@ class ResidualPolicyNode(LifecycleNode):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(ResidualPolicyNode, urgent=True)
+    run_process(ResidualPolicyNode, urgent=True, rank=2)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from resfit_ros import priority
 from resfit_ros.parameters import refuse_unknown
 
 FAILED = 1
 REFUSED = 2  # the node refused its input: starting it again would not help
 INTERRUPTED = 130  # shell convention: 128 + SIGINT
 _SAME_SIGNAL_S = 1.0
-_URGENT_NICE = -10
 
 
 class Guarded:
@@ -105,12 +105,15 @@ class Node(Guarded, rclpy.node.Node):
     """A node whose callbacks are guarded. `stop`, where a subclass has it, runs before the end."""
 
 
-def run(factory: Callable[[], rclpy.node.Node], args: Sequence[str] | None = None) -> int:
+def run(
+    factory: Callable[[], rclpy.node.Node], args: Sequence[str] | None = None, *, rank: int = 0
+) -> int:
     """Run the node that `factory` makes until it finishes, fails or a signal comes.
 
     Args:
         factory: Makes the node; exceptions in it are reported in one line.
         args: Command line; None: the process's own.
+        rank: See `run_process`.
 
     Returns:
         Exit code: 0 after SIGINT, SIGTERM or `finish()`; 2 where the input was refused (our typed
@@ -129,7 +132,7 @@ def run(factory: Callable[[], rclpy.node.Node], args: Sequence[str] | None = Non
             node = factory()
             name = node.get_name()
             refuse_unknown(node)
-            code = _spin(node, on_signal)
+            code = _spin(node, on_signal, rank)
         if getattr(node, "failure", None) is not None:
             _complain(name, node.failure)
     except Exception as error:
@@ -143,27 +146,30 @@ def run(factory: Callable[[], rclpy.node.Node], args: Sequence[str] | None = Non
     return code
 
 
-def run_process(factory: Callable[[], rclpy.node.Node], *, urgent: bool = False) -> NoReturn:
+def run_process(
+    factory: Callable[[], rclpy.node.Node], *, urgent: bool = False, rank: int = 0
+) -> NoReturn:
     """Run the node as this process and leave with its exit code.
 
     Nodes that the robot waits for are urgent, and so is the twin in its place: they ask for a
-    higher priority before any thread of theirs exists. Where it is not permitted they go without.
+    higher priority before any thread of theirs exists, and where the robot does not wait
+    (`clock:=realtime`) for a place before all ordinary processes once they are up. Where it is not
+    permitted they go without.
+
+    Args:
+        factory: Makes the node.
+        urgent: The robot waits for it.
+        rank: Its place among those (`priority.go_first`); 0: none.
 
     What had to be stopped and written is done by then. Tearing the interpreter down with torch in
     it takes seconds on a loaded machine, longer than one Ctrl-C may take for the whole graph.
     """
     if urgent:
-        ask_for_priority()
-    code = run(factory)
+        priority.ask_early()
+    code = run(factory, rank=rank)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def ask_for_priority() -> None:
-    """Put this process before ordinary ones; where that is not permitted nothing changes."""
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, _URGENT_NICE)
 
 
 def make_executor(context: rclpy.Context | None = None) -> Executor:
@@ -175,7 +181,7 @@ def make_executor(context: rclpy.Context | None = None) -> Executor:
     return EventsExecutor(context=context)
 
 
-def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None]) -> int:
+def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None], rank: int) -> int:
     executor = make_executor()
     executor.add_node(node)
     done = Future(executor=executor)
@@ -197,6 +203,8 @@ def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None]) -> int:
         # What was loaded stays: walking over it again stops the loop for a tenth of a second.
         gc.collect()
         gc.freeze()
+        if rank and node.get_parameter("clock").value == "realtime":
+            priority.go_first(rank)
         while not done.done():
             # Without a time-out Jazzy's events executor burns a core and runs nothing.
             executor.spin_until_future_complete(done, 3600.0)

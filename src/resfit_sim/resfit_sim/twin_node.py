@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import Any, NoReturn
 
+import numpy as np
 from geometry_msgs.msg import PoseArray, WrenchStamped
 from rclpy.clock import Clock, ClockType
 from rosgraph_msgs.msg import Clock as ClockMsg
@@ -15,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 from resfit_core.control.press import OperatorEvent
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import ResetScene
-from resfit_ros import conversions, qos
+from resfit_ros import conversions, priority, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.node import Node, run_process
 from resfit_ros.parameters import declare
@@ -23,6 +24,7 @@ from resfit_sim.errors import InvalidTarget
 from resfit_sim.factory import twin_for
 from resfit_sim.freerun import FreeRun
 from resfit_sim.lockstep import LockStep, Scene
+from resfit_sim.photographer import Photographer
 
 
 class TwinNode(Node):
@@ -96,6 +98,14 @@ class TwinNode(Node):
             name: self.create_publisher(Image, self._contract.camera(name).topic, profile)
             for name in self._draws
         }
+        self._photographer = None
+        if self._images and not self._lockstep:
+            cameras = {name: self._contract.camera(name) for name in self._images}
+            sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
+            self._image_period_ns = round(1e9 / max(c.rate_hz for c in cameras.values()))
+            self._photographer = Photographer(
+                self._twin.model, sizes, self._deliver, self._not_drawn, priority.go_ordinary
+            )
         self._clock_out = None
         if self._lockstep:
             self._clock_out = self.create_publisher(ClockMsg, "/clock", qos.reliable(10))
@@ -111,6 +121,8 @@ class TwinNode(Node):
 
     def stop(self) -> None:
         """Free the OpenGL context."""
+        if self._photographer is not None:
+            self._photographer.close()
         self._twin.close()
 
     # --- what the machine says -----------------------------------------------------------------
@@ -139,18 +151,27 @@ class TwinNode(Node):
         ):
             out.append((publisher, conversions.wrench_to_msg(stamp_ns, wrench, name)))
         out.append((self._poses, conversions.poses_to_msg(stamp_ns, sensors.object_poses, "base")))
-        if self._images and (self._lockstep or stamp_ns >= self._next_image_ns):
-            out += self._draw(stamp_ns)
+        if self._photographer is not None:
+            self._shoot(stamp_ns)
+        elif self._images:
+            for name in self._images:
+                camera = self._contract.camera(name)
+                image = self._twin.render(name, camera.width, camera.height)
+                out.append((self._images[name], self._image_msg(stamp_ns, name, image)))
         return out
 
-    def _draw(self, stamp_ns: int) -> list[tuple[Any, Any]]:
-        out = []
-        for name, publisher in self._images.items():
-            camera = self._contract.camera(name)
-            image = self._twin.render(name, camera.width, camera.height)
-            out.append((publisher, conversions.image_to_msg(stamp_ns, image, camera.frame)))
-            self._next_image_ns = stamp_ns + round(1e9 / camera.rate_hz)
-        return out
+    def _image_msg(self, stamp_ns: int, name: str, image: np.ndarray) -> Image:
+        return conversions.image_to_msg(stamp_ns, image, self._contract.camera(name).frame)
+
+    def _shoot(self, stamp_ns: int) -> None:
+        if stamp_ns >= self._next_image_ns and self._photographer.shoot(stamp_ns, self._twin.data):
+            self._next_image_ns = max(self._next_image_ns + self._image_period_ns, stamp_ns)
+
+    def _deliver(self, stamp_ns: int, name: str, image: np.ndarray) -> None:
+        self._images[name].publish(self._image_msg(stamp_ns, name, image))
+
+    def _not_drawn(self, error: Exception) -> None:
+        self.call_soon(lambda: self.fail(error))
 
     # --- what the machine hears ----------------------------------------------------------------
 
@@ -197,7 +218,7 @@ class TwinNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(TwinNode, urgent=True)
+    run_process(TwinNode, urgent=True, rank=1)
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ class VegaDriverNode(LifecycleNode):
 def main() -> NoReturn:
     """Run the node."""
     use_profile("safe")
-    run_process(VegaDriverNode, urgent=True)
+    run_process(VegaDriverNode, urgent=True, rank=3)
 
 
 if __name__ == "__main__":
