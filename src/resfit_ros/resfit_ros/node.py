@@ -203,7 +203,7 @@ def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None], rank: int)
         # What was loaded stays: walking over it again stops the loop for a tenth of a second.
         gc.collect()
         gc.freeze()
-        if rank and node.get_parameter("clock").value == "realtime":
+        if not (node.has_parameter("clock") and node.get_parameter("clock").value == "lockstep"):
             priority.go_first(rank)
         while not done.done():
             # Without a time-out Jazzy's events executor burns a core and runs nothing.

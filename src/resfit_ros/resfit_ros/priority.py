@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 _URGENT_NICE = -10
-_LAST_NICE = 19
+_LAST_NICE = 10
+_DDS_THREADS = "dds."
 _PROC = Path("/proc/self")
 _TRIES = 5  # without privileges the kernel takes one autogroup's change in a tenth of a second
 
@@ -26,22 +27,27 @@ def ask_early() -> None:
 
 
 def go_first(rank: int) -> bool:
-    """Put all threads of this process before every ordinary one, the higher rank before others.
+    """Put this process before every ordinary one, the higher rank before others.
 
     Call it when the node is up: loading libraries and weights is nothing the robot waits for.
     Threads that are started later inherit it from the one that starts them.
 
     Args:
-        rank: SCHED_FIFO priority, 1 and more; kernel and drivers have 50 and more.
+        rank: SCHED_FIFO priority, 1 and more; kernel and drivers have 50 and more. 0: only the
+            threads of DDS. Every node needs that: in glibc before 2.41 who notifies a condition
+            variable between processes waits for those it woke the last time, so that a publisher
+            stands still until its slowest subscriber on this machine was given a core.
 
     Returns:
         Whether it was permitted: CAP_SYS_NICE, or an `rtprio` limit of at least `rank`.
     """
     try:
-        for task in os.listdir(_PROC / "task"):
+        for task in (_PROC / "task").iterdir():
             # A thread may have ended meanwhile.
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(rank))
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if rank or (task / "comm").read_text().startswith(_DDS_THREADS):
+                    wanted = os.sched_param(rank or 1)
+                    os.sched_setscheduler(int(task.name), os.SCHED_FIFO, wanted)
     except PermissionError:
         return False
     return True

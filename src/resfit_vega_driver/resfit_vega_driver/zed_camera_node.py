@@ -184,7 +184,7 @@ class ZedCameraNode(LifecycleNode):
 
 def main() -> NoReturn:
     """Run the node."""
-    run_process(ZedCameraNode)
+    run_process(ZedCameraNode, urgent=True)
 
 
 if __name__ == "__main__":
