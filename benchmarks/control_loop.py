@@ -2,6 +2,7 @@
 
     make bench-control                          # 10,000 ticks at 20 Hz and at 50 Hz: 15 minutes
     make bench-control ARGS="--ticks 500"       # a look
+    make bench-control ARGS="--rates 50"        # one rate alone
 
 The twin runs free, with every node of `train`: at 20 Hz with `pixels` (two cameras of 640 x 360 at
 30 Hz), at 50 Hz with `state`. The learner owes more updates than it can make and computes all the
@@ -213,6 +214,17 @@ def measure(rate_hz: int, observation: str, ticks: int) -> dict[str, Any] | None
         return summary(rate_hz, observation, probe)
 
 
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write what was measured so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result = {
+        "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
+        "load_1min": os.getloadavg()[0],
+        "rows": rows,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
 def main() -> int:
     """Measure both rates; return 1 where one did not run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -228,13 +240,7 @@ def main() -> int:
                 return 1
             rows.append(row)
             show(row)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
-        "load_1min": os.getloadavg()[0],
-        "rows": rows,
-    }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+            write(given.out, rows)  # what is measured stays, whatever comes
 
     def p99(row: dict[str, Any], stage: str) -> float:
         return row["stages_ms"][f"{stage} -> joint command published"]["p99"]
