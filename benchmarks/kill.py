@@ -265,7 +265,9 @@ class Bench:
                       run=run.folder.name, episodes=_episodes(run.folder))  # fmt: skip
 
     def _wait_for_work(self, run: Run) -> None:
-        """Wait until all nodes run and an episode was logged since: no kill of a dead graph."""
+        """Wait until all nodes run and an episode was logged since, or strike while they come up."""
+        if self._dice.random() < self._given.at_once:
+            return
         until = time.monotonic() + _SETTLE_S
         wanted, episodes = set(NODES), _episodes(run.folder)
         while time.monotonic() < until:
@@ -273,9 +275,6 @@ class Bench:
                 return
             run.seen.look(run.folder)
             if wanted <= set(run.pids()) and _episodes(run.folder) > episodes:
-                return
-            # Sometimes while things are still coming up again.
-            if self._dice.random() < 0.002:
                 return
             time.sleep(0.2)
 
@@ -297,6 +296,10 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=20, help="training episodes of a run")
     parser.add_argument("--every-s", type=float, default=1.0, help="mean wait before a kill [s]")
     parser.add_argument("--traps", type=float, default=0.4, help="share of placed kills")
+    parser.add_argument(
+        "--at-once", type=float, default=0.25,
+        help="share of kills that do not wait until the graph is whole again",
+    )  # fmt: skip
     parser.add_argument(
         "--train-config", default=str(ROOT / "benchmarks" / "kill_train.yaml"),
         help="as `resfit run train`; the default has small nets; for --compare give default",

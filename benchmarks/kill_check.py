@@ -6,6 +6,7 @@ import collections
 import contextlib
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resfit_core.data.bag_types import BagError
 from resfit_core.data.bags import list_episodes, read_manifest
 from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.run_log import RunLogError, read_episodes, read_objects
+from resfit_core.weights import newest_version, weights_path
 
 
 class Seen:
@@ -117,10 +119,14 @@ def _check_log(folder: Path, paths: dict[str, Path], problems: list[tuple[str, s
 def _check_buffer(
     folder: Path, episodes: dict[int, Episode], problems: list[tuple[str, str]]
 ) -> None:
-    """The learner's last checkpoint must hold every episode fit for training, once."""
+    """The learner's last checkpoint must be there and hold every episode fit for training, once.
+
+    A run may not end before all is learned and saved.
+    """
     file = folder / "checkpoints" / "learner.safetensors"
     if not file.exists():
-        return  # the learner was down when the run ended; its next start reads the bags
+        problems.append(("lost", f"{file} is not there though the run is finished"))
+        return
     try:
         _, header = tensorfile.unpack(file.read_bytes(), str(file))
     except (OSError, tensorfile.TensorFileError) as error:
@@ -135,6 +141,28 @@ def _check_buffer(
     for sha in held:
         if sha not in wanted:
             problems.append(("doubled", f"buffer holds {sha[:12]}, which is in no bag"))
+    _check_learned(folder, header, sum(e.steps for e in episodes.values()), problems)
+
+
+def _check_learned(
+    folder: Path, header: dict[str, Any], steps: int, problems: list[tuple[str, str]]
+) -> None:
+    """Each step must have counted once towards the updates, and the weights must be the last."""
+    counters, config, done = header["counters"], header["config"], header["critic_updates"]
+    if counters["env_steps"] != steps:
+        kind = "lost" if counters["env_steps"] < steps else "doubled"
+        problems.append((kind, f"the learner counts {counters['env_steps']} steps, not {steps}"))
+    if counters["steps_at_start"] is not None:
+        since = counters["env_steps"] - counters["steps_at_start"]
+        owed = config["critic_warmup_updates"] + math.floor(config["utd"] * since + 1e-6)
+        if done != owed:
+            kind = "lost" if done < owed else "doubled"
+            problems.append((kind, f"{done} updates are in the checkpoint, not {owed}"))
+    version = newest_version(folder)
+    if done:
+        _, weights = tensorfile.unpack(weights_path(folder, version).read_bytes())
+        if weights["updates"] != done:
+            problems.append(("lost", f"weights {version}: {weights['updates']} updates of {done}"))
 
 
 def _check_files(folder: Path, problems: list[tuple[str, str]]) -> None:

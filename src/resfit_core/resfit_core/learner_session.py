@@ -23,17 +23,17 @@ from resfit_core.contract import Contract, ContractError
 from resfit_core.data.bag_reader import newest_verdict, read_episode
 from resfit_core.data.bag_types import BagError
 from resfit_core.data.bags import list_episodes, read_manifest
-from resfit_core.data.episode import Episode, EpisodeError
+from resfit_core.data.episode import EVALUATE, Episode, EpisodeError
 from resfit_core.data.replay import ReplayError
 from resfit_core.doctor import live
 from resfit_core.learner import Learner
 from resfit_core.run_log import append_line
 from resfit_core.weights import KEEP, newest_version, save_weights
 
-STARTING, WAITING, TRAINING, FAILED = 0, 1, 2, 3
+STARTING, WAITING, TRAINING, FAILED, SAVED = 0, 1, 2, 3, 4
 """States, with the numbers of `LearnerStatus.state`."""
 
-STATE_WORDS = ("starting", "waiting", "training", "failed")
+STATE_WORDS = ("starting", "waiting", "training", "failed", "saved")
 _SLICE_S = 0.2
 _SAVE_AGAIN_S = 30.0  # after the disk refused
 _RATE_WINDOW_S = 5.0
@@ -136,6 +136,8 @@ class LearnerSession:
         self._published_s = self._told_s = self._logged_s = float("-inf")
         self._saved_episodes, self._no_save_before_s = 0, float("-inf")
         self._best: BestKeeper | None = None
+        self._unsaved = True  # something was learned since the newest checkpoint
+        self._wants_saved = False
         self._fresh = False  # something came while there was nothing to do
         self._examined_s, self._complaint = float("-inf"), ""
         self._means: dict[str, float] = {}
@@ -159,6 +161,15 @@ class LearnerSession:
         """End a wait for episodes, so that `stop` is seen at once."""
         self._inbox.put(None)
 
+    def save_when_settled(self, wanted: bool) -> None:
+        """Say whether nothing more comes for now: then what is learned is saved, and SAVED told.
+
+        A run waits for that word before it evaluates or ends.
+        """
+        if wanted != self._wants_saved:
+            self._wants_saved = wanted
+            self.wake()
+
     def once(self) -> bool:
         """Take in what came, do one slice of owed updates; return whether there was any work."""
         received = self._receive(wait_s=0.0) or self._fresh
@@ -169,16 +180,24 @@ class LearnerSession:
             self._examine()
         settled = self._learner.updates_owed == 0
         self._publish_if_due(settled)
-        state = WAITING if settled else TRAINING
         now = self._clock()
+        due = self._saved_episodes + self._settings.checkpoint_every
+        last_one = settled and self._wants_saved and self._unsaved
+        if (last_one or self._learner.episodes >= due) and now >= self._no_save_before_s:
+            self._save()
+        state = self._state()
         if received or state != self.newest.state or now - self._told_s >= self._told_every(state):
             self._tell(state)
         if now - self._logged_s >= self._settings.log_every_s:
             self._log(self.newest)
-        due = self._saved_episodes + self._settings.checkpoint_every
-        if self._learner.episodes >= due and now >= self._no_save_before_s:
-            self._save()
         return bool(owed or received)
+
+    def _state(self) -> int:
+        updates = self._learner.updates
+        if self._learner.updates_owed:
+            return TRAINING
+        published = updates in (0, self._published_updates)
+        return SAVED if self._wants_saved and published and not self._unsaved else WAITING
 
     # --- start ---------------------------------------------------------------------------------
 
@@ -211,6 +230,7 @@ class LearnerSession:
                 first = first or error
                 self._outlet.warn(f"{error}; the checkpoint before is tried")
             else:
+                self._unsaved = first is not None
                 return True
         if first is not None:
             raise first
@@ -253,7 +273,7 @@ class LearnerSession:
             learner.last_episode = max(learner.last_episode, item)
             return
         try:
-            learner.add_episode(item)
+            self._unsaved |= learner.add_episode(item) and item.mode != EVALUATE
         except ReplayError as error:
             self._outlet.warn(f"refused: {error}")
             learner.last_episode = max(learner.last_episode, item.episode)
@@ -265,6 +285,7 @@ class LearnerSession:
         metrics = self._learner.train(max_seconds=_SLICE_S)
         done = int(metrics.pop("updates"))
         self._means |= metrics
+        self._unsaved = True
         self._work.append((begin, self._clock() - begin, done))
         while self._work[0][0] < begin - _RATE_WINDOW_S:
             self._work.pop(0)
@@ -307,6 +328,7 @@ class LearnerSession:
             self._outlet.warn(f"no checkpoint: {error}; the one before stays, make room")
             return False
         self._saved_episodes = self._learner.episodes
+        self._unsaved = False
         return True
 
     def _rank(self, score: Score) -> None:

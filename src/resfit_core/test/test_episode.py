@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from resfit_core.control.budget import FAILED, LearnerNews, UpdateBudget
+from resfit_core.control.budget import FAILED, SAVED, LearnerNews, UpdateBudget
 from resfit_core.control.episode import EpisodeManager
 from resfit_core.control.episode_log import EpisodeLog
 from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings, Record
@@ -711,7 +711,73 @@ def test_evaluation_waits_for_everything_learnt(tmp_path: Path) -> None:
     rig.manager.learner(learner(last=1, owed=3, version=4))
     assert rig.last.reason == "waits for: the learner owes updates"
     rig.manager.learner(learner(last=1, owed=0, version=5))
+    assert rig.last.reason == "waits for: the learner saves"
+    rig.manager.learner(learner(last=1, version=5, state=SAVED))
     assert (rig.last.phase, rig.last.required_weights_version) == (Phase.RUNNING, 5)
+    # Nothing is learned from an evaluation: what was saved stays safe, even without a learner.
+    for first in (3 * FIRST, 4 * FIRST):
+        rig.now += 200 * SECOND
+        rig.steps(1, rig.last.start_ns)
+        rig.press(Press.SUCCESS)
+        rig.close()
+        rig.scene(first)
+    assert (rig.last.phase, rig.last.reason) == (Phase.FINISHED, "all episodes are done")
+
+
+def train_one(run_dir: Path) -> Rig:
+    """A run of one episode, which is closed; its learner has been heard of before."""
+    plan = make_plan("train", episodes=1)
+    rig = Rig(run_dir, plan=plan, budget=UpdateBudget(max_owed=200))
+    rig.manager.learner(learner())
+    rig.scene()
+    rig.steps(3)
+    rig.press(Press.SUCCESS)
+    rig.close()
+    return rig
+
+
+def test_a_run_ends_when_its_learner_has_saved(tmp_path: Path) -> None:
+    """Bug: the run was over while its learner was down, and the last episodes were not learned."""
+    rig = train_one(tmp_path)
+    done = "all episodes are done; waits for: the learner"
+    assert (rig.last.phase, rig.last.reason) == (Phase.IDLE, f"{done} takes in episode 1")
+    rig.wait(20)
+    assert rig.last.reason == f"{done}, which is silent, for at most 120 s"
+    for news, word in (
+        (learner(state=0), "starts"),
+        (learner(last=0, state=SAVED), "takes in episode 1"),
+        (learner(last=1, owed=7), "owes updates"),
+        (learner(last=1, state=WAITING), "saves"),
+    ):
+        rig.manager.learner(news)
+        assert (rig.last.phase, rig.last.reason) == (Phase.IDLE, f"{done} {word}")
+    rig.manager.learner(learner(last=1, state=SAVED))
+    assert (rig.last.phase, rig.last.reason) == (Phase.FINISHED, "all episodes are done")
+
+
+def test_a_run_whose_learner_stays_away_ends_in_words_and_can_be_continued(tmp_path: Path) -> None:
+    rig = train_one(tmp_path)
+    rig.wait(60)
+    rig.manager.learner(learner(state=FAILED))  # a word, though a bad one
+    rig.wait(119)
+    assert rig.last.phase == Phase.IDLE
+    with pytest.raises(EpisodeError, match="silent for 120 s .* up to episode 1; .* run_dir:="):
+        rig.wait(2)
+    plan = make_plan("train", episodes=1)
+    again = Rig(tmp_path, plan=plan, budget=UpdateBudget(max_owed=200))
+    assert again.last.phase == Phase.IDLE
+    again.manager.learner(learner(last=1, state=SAVED))
+    assert again.last.phase == Phase.FINISHED
+
+
+def test_while_the_learner_saves_a_person_may_stop_or_undo(tmp_path: Path) -> None:
+    rig = train_one(tmp_path / "undone")
+    rig.press(Press.UNDO)
+    rig.wait(0.1)
+    assert (rig.last.phase, rig.last.episode) == (Phase.RESETTING, 2)
+    rig = train_one(tmp_path / "stopped")
+    rig.press(Press.STOP)
+    assert (rig.last.phase, rig.last.reason) == (Phase.FINISHED, "stopped by keyboard")
 
 
 def test_synchronous_run_gives_the_learner_its_turn(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import EVALUATE, TRAIN, Episode
 from resfit_core.data.verdicts import Verdict, append_verdict
 from resfit_core.learner import Learner
-from resfit_core.learner_session import TRAINING, WAITING, LearnerSession, SessionSettings
+from resfit_core.learner_session import (
+    SAVED,
+    TRAINING,
+    WAITING,
+    LearnerSession,
+    SessionSettings,
+)
 from resfit_core.weights import newest_weights, save_weights
 
 BASE = "b" * 64
@@ -162,6 +168,33 @@ def test_a_run_from_demos_to_the_end_and_a_restart_that_goes_on(contract, tmp_pa
     again.submit(episode(contract, 4))
     again.once()
     assert told.versions == [(2, 14)]  # versions count on
+
+
+def test_asked_to_save_it_does_once_settled_and_says_so(contract, tmp_path, monkeypatch):
+    made, learner, outlet = session(contract, tmp_path, checkpoint_every=100)
+    for number in (1, 2, 3):
+        made.submit(episode(contract, number))
+    made.once()
+    made.save_when_settled(True)
+    save = learner.save
+    refused = OSError("No space left on device")
+    monkeypatch.setattr(learner, "save", lambda *_: (_ for _ in ()).throw(refused))
+    made.once()
+    assert outlet.told[-1].state == WAITING and "no checkpoint" in outlet.warnings[0]
+    monkeypatch.setattr(learner, "save", save)
+    made._clock = lambda: float("inf")
+    made.once()
+    assert (outlet.told[-1].state, outlet.told[-1].updates) == (SAVED, 9)
+    made.submit(episode(contract, 4, mode=EVALUATE))
+    made.once()
+    assert (outlet.told[-1].state, outlet.told[-1].last_episode) == (SAVED, 4)
+    again, resumed, _ = session(contract, tmp_path)
+    again._start()
+    assert (resumed.updates, resumed.episodes) == (9, 3)
+    made.save_when_settled(False)
+    made.submit(episode(contract, 5))
+    made.once()
+    assert outlet.told[-1].state == WAITING
 
 
 def test_bags_of_the_run_are_read_at_the_start(contract, tmp_path):

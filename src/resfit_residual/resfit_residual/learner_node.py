@@ -14,7 +14,7 @@ from resfit_core import tensorfile
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.checkpoint import load_base
 from resfit_core.best import Score
-from resfit_core.control.records import EndedBy, Mode
+from resfit_core.control.records import EndedBy, Mode, Phase
 from resfit_core.data.episode import EpisodeError
 from resfit_core.data.intake import EpisodeIntake
 from resfit_core.learner import Learner
@@ -90,7 +90,7 @@ class LearnerNode(Node):
         self._scalars = ScalarWriter(Path(run_dir) / "tensorboard" / "learner", self.warn)
         self._stop = Event()
         self._thread = Thread(target=self._learn, name="learner", daemon=True)
-        self._heard_of = 0
+        self._heard_of, self._closing = 0, False
         self._weights_out = self.create_publisher(
             ours.PolicyWeights, "policy_weights", qos.LATCHED
         )
@@ -157,13 +157,19 @@ class LearnerNode(Node):
             self._session.submit(int(msg.episode))
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
-        if not self._heard_of and msg.episode > 1:
+        between = msg.phase in (Phase.IDLE, Phase.PAUSED)  # `episode` is closed
+        closed = msg.episode if between else msg.episode - 1
+        if not self._heard_of and closed > 0:
             # Came up within a run: what it closed before is announced no more.
-            self._intake.expect_all(range(1, msg.episode), time.monotonic())
+            self._intake.expect_all(range(1, closed + 1), time.monotonic())
         self._heard_of = max(self._heard_of, msg.episode)
+        # Before an evaluation, in a pause and at the end nothing new comes: time to save.
+        self._closing = between or msg.mode == Mode.EVALUATE
+        self._session.save_when_settled(self._closing and not self._intake.waits)
 
     def _on_timer(self) -> None:
         self._publish_status(self._session.newest)
+        self._session.save_when_settled(self._closing and not self._intake.waits)
         if not self._get_episode.service_is_ready():
             return
         for number in self._intake.to_ask(time.monotonic()):

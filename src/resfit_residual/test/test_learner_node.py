@@ -166,6 +166,15 @@ def test_coming_up_within_a_run_it_asks_for_what_was_closed_before(graph):
     assert sorted(graph.asked) == [1, 2]
 
 
+def test_at_the_end_of_a_run_it_asks_for_all_and_saves(graph):
+    """Bug: a learner that came up at the end did not ask for the last episode."""
+    graph.states.publish(state(Phase.IDLE, 2))
+    saved = ours.LearnerStatus.SAVED
+    assert graph.ros.spin_until(lambda: graph.told and graph.told[-1].state == saved)
+    assert (sorted(graph.asked), graph.told[-1].episodes) == ([1, 2], 2)
+    assert (graph.folder / "run" / "checkpoints" / "learner.safetensors").is_file()
+
+
 def test_a_restart_goes_on_where_it_stopped(graph):
     graph.send(episode(1))
     assert graph.ros.spin_until(lambda: graph.weights)

@@ -128,6 +128,9 @@ def test_run_waits_for_what_the_learner_owes(ros, tmp_path):
     assert ros.spin_until(lambda: "updates" in world.last.reason)
     assert world.last.phase == EpisodeState.READY
     world.learner.publish(LearnerStatus(state=LearnerStatus.WAITING))
+    assert ros.spin_until(lambda: "takes in episode 1" in world.last.reason)
+    assert world.last.phase == EpisodeState.IDLE
+    world.learner.publish(LearnerStatus(state=LearnerStatus.SAVED, last_episode=1))
     assert ros.spin_until(lambda: world.last.phase == EpisodeState.FINISHED)
 
 

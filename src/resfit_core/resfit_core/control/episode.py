@@ -31,10 +31,14 @@ from resfit_core.run_log import EpisodeLine
 _CORRECTING = (Press.SUCCESS, Press.FAILURE, Press.UNDO)
 _PREPARING = (Phase.RESETTING, Phase.READY)
 _RETRY_NS = 1_000_000_000
+ALL_DONE = "all episodes are done"
+"""How the reason of IDLE begins while the run waits for its learner to save; and of FINISHED."""
 
 
 class EpisodeManager:
     """IDLE, then for each episode RESETTING, READY, RUNNING, ENDED; FINISHED after the last one.
+
+    Before FINISHED, IDLE again until the learner has saved what it learned.
 
     Feed it with `event`, `scene`, `executed`, `recorded`, `learner` as they come, and with `tick`
     some times a second. Not thread-safe.
@@ -61,7 +65,7 @@ class EpisodeManager:
         self._steps: EpisodeSteps | None = None
         self._ended: Ended | None = None
         self._pending: Pending | None = None
-        self._confirmed = self._pausing = self._stopping = False
+        self._confirmed = self._pausing = self._stopping = self._finishing = False
         self._newest_ns = self._first_ns = self._since_ns = self._waited_ns = 0
         self._resets_failed, self._silent, self._waits_for = 0, 0, ""
 
@@ -143,7 +147,7 @@ class EpisodeManager:
     def recorded(self, record: Record) -> None:
         """Take the recorder's word that an episode is closed, or why it is not yet."""
         if record.has_bag:
-            self._book.last_bag = max(self._book.last_bag, record.episode)
+            self._book.has_bag(record.episode, self._slot.mode)
         if self._state.phase != Phase.ENDED or record.episode != self._book.number:
             return
         if record.pending:
@@ -159,6 +163,8 @@ class EpisodeManager:
         self._budget.hear(news, self._clocks.steady_ns())
         if self._state.phase == Phase.READY:
             self._try_to_run()
+        elif self._finishing and self._state.phase == Phase.IDLE:
+            self._next("the run goes on")
 
     def tick(self) -> None:
         """Look at everything that waits."""
@@ -167,6 +173,8 @@ class EpisodeManager:
             self._resolve(final=now >= self._pending.until_ns)
         elif phase == Phase.READY:
             self._try_to_run()
+        elif phase == Phase.IDLE and self._finishing:
+            self._next("the run goes on")  # a verdict undone meanwhile: its scene is run again
         elif phase == Phase.RESETTING:
             patience = _RETRY_NS if self._resets_failed else settings.reset_timeout_ns
             if now - self._since_ns > patience:
@@ -302,9 +310,11 @@ class EpisodeManager:
         self._outlet.publish(present)
 
     def _next(self, reason: str) -> None:
-        if self._stopping or self._book.done:
-            why = "stopped by the operator" if self._stopping else "all episodes are done"
-            self._change(Phase.FINISHED, why)
+        self._finishing = False
+        if self._stopping:
+            self._change(Phase.FINISHED, "stopped by the operator")
+        elif self._book.done:
+            self._finish()
         elif self._pausing:
             self._pausing = False
             self._change(Phase.PAUSED, "paused by the operator")
@@ -314,6 +324,16 @@ class EpisodeManager:
             self._since_ns = self._clocks.steady_ns()
             self._change(Phase.RESETTING, reason)
             self._outlet.reset_scene(self._book.number, self._slot.seed)
+
+    def _finish(self) -> None:
+        now = self._clocks.steady_ns()
+        waits_for = self._budget.unsaved(now, self._book.last_practice)
+        self._finishing = bool(waits_for)
+        if not waits_for:
+            self._change(Phase.FINISHED, ALL_DONE)
+        elif self._state.phase != Phase.IDLE or waits_for != self._waits_for:
+            self._change(Phase.IDLE, f"{ALL_DONE}; waits for: {waits_for}")
+        self._waits_for = waits_for
 
     def _scene_is_ready(self, first_ns: int, reason: str) -> None:
         self._first_ns, self._waits_for = first_ns, ""
@@ -327,8 +347,9 @@ class EpisodeManager:
         waits_for = "" if self._confirmed else "RESET_DONE"
         waits_for = waits_for or self._outlet.absent()
         waits_for = waits_for or self._budget.waits_for(
-            now, self._slot.mode, last_closed=self._book.last_bag
-        )
+            now, self._slot.mode, last_closed=self._book.last_bag,
+            last_practice=self._book.last_practice,
+        )  # fmt: skip
         if waits_for:
             if waits_for != self._waits_for:
                 self._change(Phase.READY, f"waits for: {waits_for}")

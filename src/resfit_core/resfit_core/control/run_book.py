@@ -26,6 +26,7 @@ class RunBook:
         planned: Slots of the whole run.
         number: Newest episode number given out.
         last_bag: Newest episode that left a bag; 0: none.
+        last_practice: Newest of them that can be learned from.
         left_open: Episode that a crash left open; None: there is none.
         stepped_back: Why the base acts alone in the training episode taken last; empty: it does
             not.
@@ -50,7 +51,9 @@ class RunBook:
         )
         self.planned = len(slots)
         self.number = max((x.episode for x in log.lines), default=0)
-        self.last_bag = max((x.episode for x in log.lines if x.steps), default=0)
+        bags = [x for x in log.lines if x.steps]
+        self.last_bag = max((x.episode for x in bags), default=0)
+        self.last_practice = max((x.episode for x in bags if x.practice), default=0)
         self.left_open = log.open_episode
         if self.left_open is not None:
             self.number = max(self.number, self.left_open.episode)
@@ -75,6 +78,12 @@ class RunBook:
         """Take back a slot whose episode never ran: its number is free again."""
         self.number -= 1
         self._queue.appendleft(_planned(slot))
+
+    def has_bag(self, episode: int, mode: Mode) -> None:
+        """Note that an episode left a bag."""
+        self.last_bag = max(self.last_bag, episode)
+        if mode in (Mode.WARMUP, Mode.TRAIN):
+            self.last_practice = max(self.last_practice, episode)
 
     def begin(self, line: EpisodeLine) -> None:
         """Note that the episode runs: from now on its number is taken."""

@@ -109,6 +109,11 @@ class EpisodeIntake:
         for episode in episodes[-_MOST_EXPECTED:]:
             self.expect(episode, 0, now_s)
 
+    @property
+    def waits(self) -> bool:
+        """Whether an episode is known of that has neither come nor been given up."""
+        return bool(self._wanted)
+
     def forget(self, episode: int) -> None:
         """Note that an episode cannot be had: it left no bag, or is not fit for training."""
         self._wanted.pop(episode, None)

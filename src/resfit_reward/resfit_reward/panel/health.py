@@ -14,10 +14,10 @@ _DRIVER_SILENT_S = 1.5  # it speaks every 0.2 s
 _LEARNER_SILENT_S = 5.0  # it speaks every 0.5 s
 _RATE_OVER_S = 3.0
 _STARVED = 0.9  # share of the aimed updates per step below which it is said
-_LEARNER_WORDS = ("starting", "waits for data", "training", "failed")
+_LEARNER_WORDS = ("starting", "waits for data", "training", "failed", "saved")
 _DRIVER_WORDS = ("inactive", "active", "holds", "e-stop")
 _HOLDING, _ESTOPPED, _FAILED = 2, 3, 3
-_AT_WORK = (1, 2)  # states of the learner in which a message is a complaint
+_AT_WORK = (1, 2, 4)  # states of the learner in which a message is a complaint
 
 _WHO = {
     Source.TELEOP: Banner(OK, "A person drives the robot"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from resfit_core.control.episode import ALL_DONE
 from resfit_core.control.press import ORACLE, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase, Source
 from resfit_core.run_log import EpisodeLine
@@ -207,6 +208,8 @@ class PanelState:
             return False  # it would run into the hold
         if phase == Phase.READY:
             return Press.RESET_DONE.name in self._state.reason
+        if phase == Phase.IDLE and self._state.reason.startswith(ALL_DONE):
+            return False  # it waits for the learner alone
         return phase in (Phase.IDLE, Phase.PAUSED, Phase.RESETTING)
 
     def _estop_text(self, now_s: float) -> str:
