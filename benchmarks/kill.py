@@ -265,7 +265,7 @@ class Bench:
                       run=run.folder.name, episodes=_episodes(run.folder))  # fmt: skip
 
     def _wait_for_work(self, run: Run) -> None:
-        """Wait until all nodes run and an episode was logged since, or strike while they come up."""
+        """Wait until all nodes run and an episode was logged since, or strike at once."""
         if self._dice.random() < self._given.at_once:
             return
         until = time.monotonic() + _SETTLE_S

@@ -761,7 +761,7 @@ def test_a_run_whose_learner_stays_away_ends_in_words_and_can_be_continued(tmp_p
     rig.manager.learner(learner(state=FAILED))  # a word, though a bad one
     rig.wait(119)
     assert rig.last.phase == Phase.IDLE
-    with pytest.raises(EpisodeError, match="silent for 120 s .* up to episode 1; .* run_dir:="):
+    with pytest.raises(EpisodeError, match=r"silent for 120 s .* up to episode 1; .* run_dir:="):
         rig.wait(2)
     plan = make_plan("train", episodes=1)
     again = Rig(tmp_path, plan=plan, budget=UpdateBudget(max_owed=200))

@@ -79,9 +79,7 @@ class UpdateBudget:
             return False
         return now_ns - self._heard_ns <= self._alive_ns
 
-    def waits_for(
-        self, now_ns: int, mode: Mode, *, last_closed: int, last_practice: int
-    ) -> str:
+    def waits_for(self, now_ns: int, mode: Mode, *, last_closed: int, last_practice: int) -> str:
         """Return what the next episode waits for, in words; empty: nothing.
 
         Args:
