@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from resfit_bringup import blind, paths
+from resfit_bringup import blind, paths, security
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import Plan
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
@@ -38,6 +38,7 @@ def check(plan: Plan) -> dict[str, str]:
         raise UsageError(str(error)) from error
     for node in plan.nodes:
         paths.executable(node.package, node.executable)
+        security.enclave_arguments(node.name)
     hashes = {"contract_sha256": contract.sha256, "base_sha256": base_sha256}
     if plan.job == blind.JOB:
         blind.check(plan, hashes)

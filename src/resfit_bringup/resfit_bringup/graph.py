@@ -19,12 +19,14 @@ from resfit_bringup.graph_checks import check_reward
 from resfit_bringup.graph_nodes import (
     BASE_POLICY,
     LEARNER,
+    LEARNER_HERE,
     PLAYER,
     RECORDER,
     REPLAYED,
     RESIDUAL_POLICY,
     REWARD_BUTTON,
     SUCCESS_CLASSIFIER,
+    TRAIN_RECORDER,
     TWIN,
     VEGA_DRIVER,
     ZED_CAMERA,
@@ -148,6 +150,10 @@ VIDEO = Argument("video", True, "put a video of base beside residual into the re
 KEEP_WEIGHTS = Argument(
     "keep_weights", 10, "versions of the weights that stay on disk, for replay; 0: all", least=0
 )
+LEARNER_AT = Argument(
+    "learner", "here", "here; or external: on another machine, by 'resfit run learner' there",
+    choices=("here", "external"),
+)  # fmt: skip
 RECORD = Argument(
     "record", "numbers", "what of the sensors goes into the bags besides steps and actions: none,"
     " numbers, or cameras (full images as well)", choices=("none", "numbers", "cameras"),
@@ -175,11 +181,11 @@ ENDS = (
 
 TRAIN_ARGUMENTS = (
     BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, EVALUATE, EVALUATE_SEEDS, SEED, SYNCHRONOUS, WAIT,
-    KEEP_WEIGHTS, REPORT, VIDEO, *ENDS,
+    KEEP_WEIGHTS, LEARNER_AT, REPORT, VIDEO, *ENDS,
 )  # fmt: skip
 TRAIN_NODES = with_panel(
-    TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, RECORDER, LEARNER, REWARD_BUTTON,
-    SUCCESS_CLASSIFIER,
+    TWIN, ZED_CAMERA, VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY, TRAIN_RECORDER, LEARNER_HERE,
+    REWARD_BUTTON, SUCCESS_CLASSIFIER,
     manager(
         mode="train",
         episodes=Ref("episodes"),
@@ -247,6 +253,14 @@ JOBS: dict[str, Job] = {
                   for n in (VEGA_DRIVER, BASE_POLICY, RESIDUAL_POLICY)),
             ),
             finisher=PLAYER.name,
+        ),
+        Job(
+            "learner",
+            "the learner alone, for a 'train learner:=external' of the same run_dir elsewhere",
+            (ROBOT, TASK, OBSERVATION, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, SEED,
+             SYNCHRONOUS, KEEP_WEIGHTS, RUN_DIR, PARAMS_FILE, LOG_LEVEL),
+            (LEARNER,),
+            finisher=LEARNER.name,
         ),
         Job(
             "gazebo",
@@ -327,8 +341,14 @@ def resolve(name: str, given: Mapping[str, str]) -> Plan:
     # Nodes read the run's own copies: one that is started again later finds what it had before.
     copies = {f"{kind}_file": str(run_file.config_copy(folder, kind)) for kind in sources}
     wanted = [n for n in job.nodes if _is_wanted(n, values)]
-    expected = ",".join(n.name for n in wanted if n.when != "panel")
-    filled = {**values, **copies, "expected_nodes": expected}
+    elsewhere = values.get("learner") == "external"
+    expected = [n.name for n in wanted if n.when != "panel"] + ["learner"] * elsewhere
+    filled = {
+        **values,
+        **copies,
+        "expected_nodes": ",".join(expected),
+        "learner_elsewhere": elsewhere,
+    }
     nodes = tuple(replace(n, parameters=_filled(n.parameters, filled)) for n in wanted)
     if values["params_file"]:
         nodes = merge(nodes, values["params_file"])

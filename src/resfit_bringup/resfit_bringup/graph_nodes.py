@@ -33,6 +33,16 @@ VEGA_DRIVER = Node(
     "resfit_vega_driver", "vega_driver",
     {**TICK, **{name: Ref(name) for name in ("base", "client", "auto_reset")}}, required=True,
 )  # fmt: skip
+# With the learner on another machine the recorder keeps its weights on this one.
+TRAIN_RECORDER = replace(
+    RECORDER,
+    parameters={
+        **RECORDER.parameters,
+        "store_weights": Ref("learner_elsewhere"),
+        "keep_weights": Ref("keep_weights"),
+    },
+)
+LEARNER_HERE = replace(LEARNER, when="learner=here")
 REWARD_BUTTON = Node(
     "resfit_reward", "reward_button",
     {"keyboard": Ref("keyboard"), "clock": Ref("clock"), "mapping": Ref("mapping"),

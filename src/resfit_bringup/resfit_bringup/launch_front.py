@@ -18,7 +18,7 @@ from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 
 from launch import LaunchContext, LaunchDescription, SomeEntitiesType
-from resfit_bringup import checks, run_dir, shared_memory
+from resfit_bringup import checks, run_dir, security, shared_memory
 from resfit_bringup.graph import Node, Plan, job_named, resolve
 from resfit_bringup.rules import Limits, Outcome, Rules
 from resfit_bringup.run import extra_environment
@@ -78,7 +78,7 @@ def node_action(plan: Plan, node: Node, folder: Path, rules: Rules) -> launch_ro
         executable=node.executable,
         name=node.name,
         parameters=[str(folder / "config" / "nodes" / f"{node.name}.yaml")],
-        ros_arguments=["--log-level", plan.log_level],
+        ros_arguments=["--log-level", plan.log_level, *security.enclave_arguments(node.name)],
         output="screen",
         emulate_tty=True,
         # launch's own defaults take ten seconds after a Ctrl-C.

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from resfit_bringup import blind, checks, paths, run_dir, run_file
+from resfit_bringup import blind, checks, paths, run_dir, run_file, security
 from resfit_bringup.graph import Node, Plan
 from resfit_bringup.live import View
 from resfit_bringup.processes import Command
@@ -66,6 +66,7 @@ def ros_arguments(plan: Plan, node: Node, folder: Path) -> list[str]:
         "-r", f"__node:={node.name}",
         "--params-file", str(folder / "config" / "nodes" / f"{node.name}.yaml"),
         "--log-level", plan.log_level,
+        *security.enclave_arguments(node.name),
     ]  # fmt: skip
 
 

@@ -6,6 +6,7 @@ that it works where the sros2 tools are not installed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
@@ -53,6 +54,27 @@ GOVERNANCE = """<?xml version="1.0" encoding="UTF-8"?>
 def policies_file() -> Path:
     """Return the policies that are shipped."""
     return paths.share() / "config" / "security" / "policies.xml"
+
+
+def enclave_arguments(node: str) -> list[str]:
+    """Return the ROS arguments that put a node into its enclave; none where security is off.
+
+    `ROS_SECURITY_ENABLE`, `ROS_SECURITY_STRATEGY` and `ROS_SECURITY_KEYSTORE` are SROS2's own.
+
+    Raises:
+        UsageError: Security is on and the keystore has no enclave of the node.
+    """
+    if os.environ.get("ROS_SECURITY_ENABLE", "").lower() != "true":
+        return []
+    keystore = os.environ.get("ROS_SECURITY_KEYSTORE", "")
+    folder = Path(keystore) / "enclaves" / node
+    enforced = os.environ.get("ROS_SECURITY_STRATEGY", "").lower() == "enforce"
+    if enforced and not (keystore and (folder / "key.pem").is_file()):
+        raise UsageError(
+            f"ROS_SECURITY_ENABLE=true, and '{folder}' is no enclave of node '{node}': make the "
+            "keys with 'resfit security-keys DIR' and set ROS_SECURITY_KEYSTORE=DIR"
+        )
+    return ["--enclave", f"/{node}"]
 
 
 def make_keys(folder: Path, policies: Path | None = None) -> list[str]:

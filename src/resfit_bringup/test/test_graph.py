@@ -41,13 +41,15 @@ def test_every_job_is_complete(job):
     names = [n.name for n in job.nodes]
     assert len(set(names)) == len(names)
     assert job.finisher in names
+    assert all(a.help for a in job.arguments)
+    assert len({a.name for a in job.arguments}) == len(job.arguments)
+    if job.name == "learner":  # half a graph: the robot is on another machine
+        return
     # In a replay the player stands where the twin and the people stand, in Gazebo the bridge.
     world = {"replay": "player", "gazebo": "parameter_bridge"}.get(job.name, "twin")
     console = [] if job.name == "replay" else ["reward_button"]
     assert {n.name for n in job.nodes if n.required} == {world, "vega_driver"}
     assert [n.name for n in job.nodes if n.console] == console
-    assert all(a.help for a in job.arguments)
-    assert len({a.name for a in job.arguments}) == len(job.arguments)
 
 
 @pytest.mark.parametrize("name", [j.name for j in JOBS.values() if not j.blind])
@@ -247,3 +249,20 @@ def test_parameter_files_keep_types(share, tmp_path):
 def test_the_real_share_folder_is_found():
     assert (paths.share() / "config" / "robot" / "vega_1.yaml").is_file()
     assert (paths.share() / "launch" / "train.launch.py").is_file()
+
+
+def test_the_learner_on_another_machine(share):
+    """The robot's half and the workstation's half make up the whole graph, none twice."""
+    whole = resolve("train", {"run_dir": "runs/cup"})
+    robot = resolve("train", {"run_dir": "runs/cup", "learner": "external", "panel": "true"})
+    (learner,) = resolve("learner", {"run_dir": "runs/cup"}).nodes
+    names = [n.name for n in robot.nodes if n.name != "panel"]
+    assert {*names, learner.name} == {n.name for n in whole.nodes}
+    assert "learner" not in names
+    here = next(n for n in whole.nodes if n.name == "learner")
+    assert learner.parameters == here.parameters
+    parameters = {n.name: n.parameters for n in robot.nodes}
+    assert parameters["recorder"]["store_weights"] is True
+    assert "learner" in parameters["panel"]["expected_nodes"].split(",")
+    recorder = next(n for n in whole.nodes if n.name == "recorder")
+    assert recorder.parameters["store_weights"] is False

@@ -75,6 +75,14 @@ def test_nodes_are_the_graphs(workspace, job):
         assert (run_dir / "config" / "nodes" / f"{node.name}.yaml").is_file()
 
 
+def test_nodes_are_put_into_their_enclaves(workspace, monkeypatch):
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    run_dir = workspace.parent / "runs" / "cup"
+    (node,) = (a for a in execute("learner", run_dir=run_dir) if isinstance(a, Node))
+    words = [part.text for word in node.cmd for part in word if hasattr(part, "text")]
+    assert words[words.index("--enclave") + 1] == "/learner"
+
+
 def test_a_wrong_argument_stops_the_launch(workspace):
     with pytest.raises(UsageError, match="clock:=sun"):
         execute("train", clock="sun")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from resfit_bringup import security
+from resfit_bringup import paths, run, security
 from resfit_bringup.errors import UsageError
-from resfit_bringup.graph import JOBS
+from resfit_bringup.graph import JOBS, resolve
 
 ROOT = Path(__file__).resolve().parents[3]
 needs_openssl = pytest.mark.skipif(
@@ -93,3 +93,25 @@ def test_a_changed_permission_does_not_verify(keys, tmp_path):
 def test_keys_are_never_overwritten(keys):
     with pytest.raises(UsageError, match="never overwritten"):
         security.make_keys(keys)
+
+
+SECURE = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}
+
+
+@needs_openssl
+def test_each_node_is_started_in_its_enclave(keys, share, monkeypatch):
+    monkeypatch.setattr(paths, "executable", lambda package, name: Path("/bin/true"))
+    plan = resolve("learner", {"run_dir": "runs/cup"})
+    (learner,) = plan.nodes
+    assert "--enclave" not in run.ros_arguments(plan, learner, share)
+    for name, value in {**SECURE, "ROS_SECURITY_KEYSTORE": str(keys)}.items():
+        monkeypatch.setenv(name, value)
+    (command,) = run.commands(plan, share)
+    assert command.argv[-2:] == ["--enclave", "/learner"]
+
+
+def test_a_node_without_an_enclave_is_said_before_anything_starts(tmp_path, monkeypatch):
+    for name, value in {**SECURE, "ROS_SECURITY_KEYSTORE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=r"no enclave of node 'learner'.*security-keys"):
+        security.enclave_arguments("learner")

@@ -90,7 +90,7 @@ class LearnerNode(Node):
         self._scalars = ScalarWriter(Path(run_dir) / "tensorboard" / "learner", self.warn)
         self._stop = Event()
         self._thread = Thread(target=self._learn, name="learner", daemon=True)
-        self._heard_of, self._closing = 0, False
+        self._closing = False
         self._weights_out = self.create_publisher(
             ours.PolicyWeights, "policy_weights", qos.LATCHED
         )
@@ -158,11 +158,7 @@ class LearnerNode(Node):
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         between = msg.phase in (Phase.IDLE, Phase.PAUSED)  # `episode` is closed
-        closed = msg.episode if between else msg.episode - 1
-        if not self._heard_of and closed > 0:
-            # Came up within a run: what it closed before is announced no more.
-            self._intake.expect_all(range(1, closed + 1), time.monotonic())
-        self._heard_of = max(self._heard_of, msg.episode)
+        self._intake.heard_of(msg.episode + between, time.monotonic())
         # Before an evaluation, in a pause and at the end nothing new comes: time to save.
         self._closing = between or msg.mode == Mode.EVALUATE
         self._session.save_when_settled(self._closing and not self._intake.waits)
@@ -170,17 +166,16 @@ class LearnerNode(Node):
     def _on_timer(self) -> None:
         self._publish_status(self._session.newest)
         self._session.save_when_settled(self._closing and not self._intake.waits)
-        if not self._get_episode.service_is_ready():
+        if not self._intake.link(self._get_episode.service_is_ready(), time.monotonic()):
             return
         for number in self._intake.to_ask(time.monotonic()):
             future = self._get_episode.call_async(GetEpisode.Request(episode=number))
             future.add_done_callback(self.guard(lambda done, n=number: self._on_answer(n, done)))
-        for number in self._intake.given_up():
-            self._do_without(number, "asked for in vain")
 
     def _on_answer(self, number: int, future: Any) -> None:
-        if not future.result().success:
-            self._do_without(number, future.result().message)
+        answer = future.result()
+        if self._intake.answered(number, answer.success):
+            self._do_without(number, answer.message or "it was asked for in vain")
 
     def _do_without(self, number: int, why: str) -> None:
         self.get_logger().warning(f"episode {number} is left out: {why}")

@@ -20,6 +20,7 @@ from resfit_core.data.disk import Disk
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
 from resfit_residual.sensor_recording import record_sensors
+from resfit_residual.weights_store import store_weights
 from resfit_ros import conversions, peek, qos
 from resfit_ros.contract import contract_from_parameters
 from resfit_ros.node import Node, run_process
@@ -60,6 +61,7 @@ class RecorderNode(Node):
         self._states: list[tuple[int, bytes]] = []
         self._closing = 0  # newest episode handed to the worker with a bag
         self._disk = Disk()
+        store_weights(self, self._run_dir, self._contract, self._disk.do)
         self._recorded_out = self.create_publisher(
             ours.EpisodeRecorded, "episode_recorded", qos.reliable(100)
         )

@@ -19,6 +19,7 @@ from resfit_core.data import closing
 from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.episode import Episode
 from resfit_core.data.recording import read_recording
+from resfit_core.weights import newest_version, newest_weights, weights_path
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
 from resfit_residual import recorder_node
@@ -273,3 +274,27 @@ def test_who_asks_again_is_told_again(graph):
     )
     told = graph.hear(2)
     assert (told.episode, told.ended_by, told.steps) == (1, EndedBy.SUCCESS, 5)
+
+
+def test_weights_of_a_learner_elsewhere_are_kept(ros, tmp_path):
+    """With the learner on another machine a restarted residual would find none here."""
+    ros.add(RecorderNode, {**SITE, "run_dir": str(tmp_path), "store_weights": True})
+    out = ros.probe().create_publisher(ours.PolicyWeights, "policy_weights", qos.LATCHED)
+    data = b"weights"
+
+    def publish(version, **changed):
+        sound = {
+            "data": data, "sha256": hashlib.sha256(data).hexdigest(),
+            "contract_sha256": CONTRACT.sha256,
+        }  # fmt: skip
+        out.publish(ours.PolicyWeights(version=version, **{**sound, **changed}))
+
+    assert ros.spin_until(lambda: out.get_subscription_count())
+    publish(1, sha256="0" * 64)
+    publish(2, contract_sha256="0" * 64)
+    publish(3)
+    assert ros.spin_until(lambda: newest_version(tmp_path) == 3)
+    assert newest_weights(tmp_path) == (3, data)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [
+        weights_path(tmp_path, 3).name
+    ]

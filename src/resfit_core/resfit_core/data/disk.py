@@ -47,7 +47,11 @@ class Disk:
         if episode == self._episode:
             self._episode = 0
 
-    def do(self, work: Callable[[], _Result], done: Callable[[Future[_Result]], Any]) -> None:
+    def do(
+        self,
+        work: Callable[[], _Result],
+        done: Callable[[Future[_Result]], Any] = Future.result,
+    ) -> None:
         """Do `work` after what was handed over before; call `done` on the thread."""
         self._worker.submit(self._insist, work).add_done_callback(done)
 
