@@ -47,6 +47,10 @@ def test_the_documented_topics_are_allowed_to_who_publishes_them():
     assert checked >= 8
 
 
+def test_the_recorder_may_hear_weights_of_a_learner_elsewhere():
+    assert "policy_weights" in rules("subscribe")["recorder"]
+
+
 def openssl(*words):
     done = subprocess.run(["openssl", *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
