@@ -57,7 +57,7 @@ def check_run(folder: Path, seen: Seen) -> dict[str, Any]:
             problems.append(("lost", f"{name} was closed and is gone"))
         elif _sha256(paths[name] / "manifest.json") != sha:
             problems.append(("lost", f"{name} was closed and has changed"))
-    episodes = _read_all(folder, paths, problems)
+    episodes = read_all(folder, paths, problems)
     _check_log(folder, paths, problems)
     _check_buffer(folder, episodes, problems)
     _check_files(folder, problems)
@@ -69,7 +69,7 @@ def check_run(folder: Path, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _read_all(
+def read_all(
     folder: Path, paths: dict[str, Path], problems: list[tuple[str, str]]
 ) -> dict[int, Episode]:
     """Read every bag as the learner does; return what is fit for training, by number."""
@@ -100,7 +100,7 @@ def _check_log(folder: Path, paths: dict[str, Path], problems: list[tuple[str, s
         problems += [("doubled", f"scene {key} counts") for key, n in scenes.items() if n > 1]
     by_number = {x.episode: x for x in lines}
     for path in paths.values():
-        with contextlib.suppress(BagError):  # said by _read_all
+        with contextlib.suppress(BagError):  # said by read_all
             manifest = read_manifest(path)
             verdict = newest_verdict(path, manifest)
             line = by_number.get(manifest.episode)

@@ -257,7 +257,7 @@ JOBS: dict[str, Job] = {
         Job(
             "learner",
             "the learner alone, for a 'train learner:=external' of the same run_dir elsewhere",
-            (ROBOT, TASK, OBSERVATION, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, SEED,
+            (ROBOT, TASK, OBSERVATION, CLOCK, BASE, DEMOS, TRAIN_CONFIG, EPISODES, WARMUP, SEED,
              SYNCHRONOUS, KEEP_WEIGHTS, RUN_DIR, PARAMS_FILE, LOG_LEVEL),
             (LEARNER,),
             finisher=LEARNER.name,
