@@ -19,6 +19,7 @@ from resfit_core.data.closing import Closed, close_episode, correct, reopen
 from resfit_core.data.disk import Disk
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode, GetSteps
+from resfit_residual.announcing import Announcer
 from resfit_residual.sensor_recording import record_sensors
 from resfit_residual.weights_store import store_weights
 from resfit_ros import conversions, peek, qos
@@ -59,15 +60,12 @@ class RecorderNode(Node):
         self._assembler: EpisodeAssembler[bytes] = EpisodeAssembler(patience)
         self._sensors = record_sensors(self, self._contract)
         self._states: list[tuple[int, bytes]] = []
+        self._states_of = 0  # the episode they are of
+        self._newest: Closed | None = None  # announced last
         self._closing = 0  # newest episode handed to the worker with a bag
         self._disk = Disk()
         store_weights(self, self._run_dir, self._contract, self._disk.do)
-        self._recorded_out = self.create_publisher(
-            ours.EpisodeRecorded, "episode_recorded", qos.reliable(100)
-        )
-        self._steps_out = self.create_publisher(
-            ours.RecordedSteps, "recorded_steps", qos.reliable(100)
-        )
+        self._announcer = Announcer(self, self._run_dir)
         self._events_out = self.create_publisher(
             ours.OperatorEvent, "operator_event", qos.reliable(100)
         )
@@ -107,8 +105,12 @@ class RecorderNode(Node):
         if state.phase == Phase.ENDED and closed:
             self._on_old_end(state)
             return
+        if state.phase == Phase.ENDED and not state.revision and self._is_newest(state.episode):
+            self._announcer.announce(self._newest)  # it left no bag, and who asks did not hear it
+            return
         self._sensors.is_open = state.phase in (Phase.READY, Phase.RUNNING, Phase.ENDED)
-        if state.phase == Phase.RESETTING:
+        if state.episode != self._states_of:
+            self._states_of = state.episode
             self._states.clear()
         if state.phase in (Phase.RUNNING, Phase.ENDED):
             self._states.append((state.stamp_ns, serialize_message(msg)))
@@ -117,6 +119,9 @@ class RecorderNode(Node):
 
     def _is_on_disk(self, episode: int) -> bool:
         return episode_folder(self._run_dir / "episodes", episode).is_dir()
+
+    def _is_newest(self, episode: int) -> bool:
+        return self._newest is not None and self._newest.manifest.episode == episode
 
     def _on_old_end(self, state: EpisodeState) -> None:
         """An episode that was closed already: a corrected verdict, or somebody was restarted."""
@@ -132,7 +137,7 @@ class RecorderNode(Node):
             self._ask_abort()
         owed = self._disk.owed(time.monotonic())
         if owed is not None:
-            self._tell_pending(*owed)
+            self._announcer.pending(*owed)
         self._move()
 
     def _move(self) -> None:
@@ -182,21 +187,6 @@ class RecorderNode(Node):
             self._disk.close(closes, time.monotonic())
         self._disk.do(work, lambda done: self.call_soon(lambda: self._announce(done, closes)))
 
-    def _tell_pending(self, episode: int, reason: str) -> None:
-        """Tell the robot that an episode is not closed yet, and why: no new one starts."""
-        self.get_logger().error(
-            f"episode {episode} is not closed: {reason}", throttle_duration_sec=10.0
-        )
-        self._recorded_out.publish(
-            ours.EpisodeRecorded(
-                header=conversions.header(self._now_ns()),
-                run_id=self._run_dir.resolve().name,
-                episode=episode,
-                pending=True,
-                reason=reason,
-            )
-        )
-
     def _announce(self, done: Future[Closed], closes: int) -> None:
         self._disk.closed(closes)
         try:
@@ -205,24 +195,8 @@ class RecorderNode(Node):
             # What is on disk stays as it is; the run goes on, and the manager says what it lacks.
             self.get_logger().error(str(error))
             return
-        self._send(closed)
-        self._recorded_out.publish(_announcement(closed, self._now_ns()))
-
-    def _send(self, closed: Closed) -> None:
-        pieces = closed.pieces()
-        for number, piece in enumerate(pieces):
-            self._steps_out.publish(
-                ours.RecordedSteps(
-                    header=conversions.header(self._now_ns()),
-                    run_id=closed.manifest.run_id,
-                    episode=closed.manifest.episode,
-                    revision=closed.manifest.revision,
-                    piece=number,
-                    pieces=len(pieces),
-                    data=array.array("B", piece),
-                    sha256=closed.sha256,
-                )
-            )
+        self._newest = closed
+        self._announcer.announce(closed)
 
     def _on_get_episode(self, request: GetEpisode.Request, response: Any) -> Any:
         response.success = self._is_on_disk(request.episode)
@@ -236,24 +210,6 @@ class RecorderNode(Node):
         reason, episode = self._assembler.abort_reason, self._assembler.episode
         self.get_logger().warning(f"asks for abort: {reason}", throttle_duration_sec=_SAY_EVERY_S)
         self._events_out.publish(conversions.abort(self.get_name(), episode, reason))
-
-    def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
-
-
-def _announcement(closed: Closed, stamp_ns: int) -> ours.EpisodeRecorded:
-    manifest = closed.manifest
-    same = (
-        "run_id", "episode", "revision", "bag_sha256", "steps", "dropped", "mode", "use_residual",
-        "seed", "ended_by", "reward", "terminated", "truncated", "complete", "reason",
-        "contract_sha256", "base_sha256",
-    )  # fmt: skip
-    return ours.EpisodeRecorded(
-        header=conversions.header(stamp_ns),
-        uri=closed.uri,
-        weights_version=closed.weights_version,
-        **{name: getattr(manifest, name) for name in same},
-    )
 
 
 def main() -> NoReturn:

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make s
 
 from rclpy.serialization import deserialize_message
 from residual_common import CONTRACT, SITE, T, executed, state, step
+from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import JointState
 
 from resfit_core.control.records import EndedBy, Mode, Phase
@@ -274,6 +275,31 @@ def test_who_asks_again_is_told_again(graph):
     )
     told = graph.hear(2)
     assert (told.episode, told.ended_by, told.steps) == (1, EndedBy.SUCCESS, 5)
+
+
+def test_who_did_not_hear_of_an_episode_without_a_bag_is_told_again(graph):
+    """Bug: a manager started anew waited for a word on it that was said once and never again."""
+    aborted = {"ended_by": EndedBy.ABORTED, "reward": 0.0, "terminated": False, "truncated": True}
+    graph.states.publish(state(Phase.RUNNING, 1))
+    for count in (1, 2):
+        graph.end(1, -1, **aborted)
+        told = graph.hear(count)
+        assert (told.episode, told.uri, told.complete) == (1, "", False)
+
+
+def test_a_bag_holds_the_states_of_its_own_episode(graph):
+    """Bug: RESETTING of a manager just started anew was not heard; the states before it stayed."""
+    for episode in (1, 2):
+        graph.play(episode, 3)
+        graph.end(episode, 2)
+        graph.hear(episode)
+    with Reader(graph.run_dir / "episodes/episode_000002/episode_000002.mcap") as reader:
+        episodes = [
+            deserialize_message(data, ours.EpisodeState).episode
+            for connection, _, data in reader.messages()
+            if connection.topic == "episode_state"
+        ]
+    assert episodes == [2, 2]
 
 
 def test_weights_of_a_learner_elsewhere_are_kept(ros, tmp_path):
