@@ -31,7 +31,9 @@ from resfit_vega_driver.zed_camera_node import ZedCameraNode
 
 _SOUND = 5  # commands carried out in a row before the fault
 _START_S = 30.0
-_NOD_RAD = 0.012  # head and one arm move so much per tick, or still images would be right
+# Head and one arm move so much per tick, or still images would be right: within `frozen_s` each is
+# `moved_rad` away from where it was, at a turn as well.
+_NOD_RAD = 0.018
 _NODDING = (27, 6)
 
 
@@ -198,8 +200,9 @@ class Rig:
         self.answers.clear()
         self.aborts.clear()
         self.robot.sent.clear()
-        began = time.monotonic()
         case.begin(self)
+        # Taking a node away lasts, and it may send until it is gone.
+        began = time.monotonic()
         allowed_s = case.limit_s + self.contract.period_s
         end = began + allowed_s + 3 * self.contract.period_s
         self._made.spin_until(lambda: time.monotonic() > end, timeout_s=allowed_s + 5)

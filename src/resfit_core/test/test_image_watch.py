@@ -73,6 +73,17 @@ def test_with_a_pose_still_pictures_are_wrong_only_while_the_robot_moves():
     assert watch.fault(2.0) == ""
 
 
+def test_a_joint_that_moved_and_came_back_has_moved():
+    """Bug: a swinging arm was back at its place when it was asked, time and again."""
+    watch = ImageWatch(["left"], LIMITS)
+    watch.begin(0.0)
+    picture = np.zeros((32, 8), np.uint8)
+    for k in range(20):
+        watch.seen("left", picture.copy(), k / 30)
+        assert watch.fault(k / 30, np.array([0.06 if k == 8 else 0.0])) == "" or k / 30 > 0.5
+    assert "while a joint moved 0.06 rad" in watch.fault(20 / 30, np.zeros(1))
+
+
 def test_frozen_zero_believes_any_picture():
     watch = ImageWatch(["left"], ImageLimits(frozen_s=0.0))
     watch.begin(0.0)

@@ -29,8 +29,9 @@ class ImageLimits:
             before: ticks without a fresh picture are dropped at once.
         frozen_s: Pictures that do not differ by one bit are not believed after so long [s]; 0:
             they always are.
-        moved_rad: Where still pictures may be right (a simulator draws without noise): only while
-            a joint has moved by so much since the last picture that differed [rad].
+        moved_rad: Where still pictures may be right (a simulator draws without noise): only where
+            a joint has been so far from where it was at the last picture that differed [rad],
+            though it may have come back.
     """
 
     stale_s: float = 1.0
@@ -75,6 +76,7 @@ class _Seen:
     same: int = 0
     picture: np.ndarray | None = None
     pose: np.ndarray | None = None  # when it last changed
+    moved_rad: float = 0.0  # the farthest that a joint was from there since
 
 
 class ImageWatch:
@@ -118,16 +120,17 @@ class ImageWatch:
             if silent_s > limits.stale_s:
                 return f"camera '{name}' is silent: no image for {silent_s:.1f} s"
             if pose is not None and (seen.pose is None or seen.pose.shape != pose.shape):
-                seen.pose = np.array(pose)
+                seen.pose, seen.moved_rad = np.array(pose), 0.0
+            if pose is not None:
+                seen.moved_rad = max(seen.moved_rad, float(np.abs(pose - seen.pose).max()))
             still_s = now_s - seen.changed_s
             if not limits.frozen_s or still_s <= limits.frozen_s or seen.same < _TWINS:
                 continue
             words = f"camera '{name}' is frozen: {seen.same + 1} images without any change"
             if pose is None:
                 return words
-            moved = np.abs(pose - seen.pose)
-            if moved.max() > limits.moved_rad:
-                return f"{words} while a joint moved {moved.max():.2f} rad"
+            if seen.moved_rad > limits.moved_rad:
+                return f"{words} while a joint moved {seen.moved_rad:.2f} rad"
         return ""
 
 
