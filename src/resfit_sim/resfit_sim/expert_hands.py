@@ -50,6 +50,14 @@ class ExpertHands:
             self._from = int(self._rng.integers(1, self._latest)) if wants else -1
             self._began_ns, self.why_not = 0, ""
 
+    def wants(self, stamp_ns: int) -> bool:
+        """Return whether it drives at the sensors' stamp [ns], unless its plan fails."""
+        state = self._state
+        if state is None or state.phase != Phase.RUNNING or self._from < 0 or self.why_not:
+            return False
+        step = round((stamp_ns - state.start_ns) / self._period)
+        return step >= self._from and not (self._steps and step >= self._from + self._steps)
+
     def act(self, stamp_ns: int, joints: np.ndarray, objects: np.ndarray) -> np.ndarray | None:
         """Return joint targets [rad]; None: its hands are off the robot.
 
@@ -58,11 +66,7 @@ class ExpertHands:
             joints: Measured, order of `JOINT_NAMES` [rad]. Shape: (29,).
             objects: Poses in the expert's order [m]. Shape: (objects, 3 or more).
         """
-        state = self._state
-        if state is None or state.phase != Phase.RUNNING or self._from < 0 or self.why_not:
-            return None
-        step = round((stamp_ns - state.start_ns) / self._period)
-        if step < self._from or (self._steps and step >= self._from + self._steps):
+        if not self.wants(stamp_ns):
             return None
         try:
             if not self._began_ns:

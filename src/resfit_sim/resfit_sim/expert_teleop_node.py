@@ -75,6 +75,10 @@ class ExpertTeleopNode(Node):
         joined = self._joiner.add(topic, stamp_ns, msg)
         if joined is None:
             return
+        if self._hands.wants(joined.stamp_ns) and not self._held:
+            # First the hand, then the plan: planning takes as long as many steps of the twin.
+            self._held = True
+            self._hand.publish(Bool(data=True))
         _, names, position, _ = conversions.joint_state_from_msg(joined.items[_TOPICS[0]])
         _, poses = conversions.poses_from_msg(joined.items[_TOPICS[1]])
         target = self._hands.act(
@@ -83,9 +87,6 @@ class ExpertTeleopNode(Node):
         if target is None:
             self._let_go()
             return
-        if not self._held:
-            self._held = True
-            self._hand.publish(Bool(data=True))
         self._commands.publish(
             conversions.trajectory_to_msg(joined.stamp_ns, JOINT_NAMES, np.asarray(target))
         )

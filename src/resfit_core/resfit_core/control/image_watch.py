@@ -119,10 +119,7 @@ class ImageWatch:
             silent_s = now_s - max(seen.at_s, self._began_s)
             if silent_s > limits.stale_s:
                 return f"camera '{name}' is silent: no image for {silent_s:.1f} s"
-            if pose is not None and (seen.pose is None or seen.pose.shape != pose.shape):
-                seen.pose, seen.moved_rad = np.array(pose), 0.0
-            if pose is not None:
-                seen.moved_rad = max(seen.moved_rad, float(np.abs(pose - seen.pose).max()))
+            self._follow(seen, pose)
             still_s = now_s - seen.changed_s
             if not limits.frozen_s or still_s <= limits.frozen_s or seen.same < _TWINS:
                 continue
@@ -132,6 +129,14 @@ class ImageWatch:
             if seen.moved_rad > limits.moved_rad:
                 return f"{words} while a joint moved {seen.moved_rad:.2f} rad"
         return ""
+
+    @staticmethod
+    def _follow(seen: _Seen, pose: np.ndarray | None) -> None:
+        if pose is None or not pose.size or not np.isfinite(pose).all():
+            return  # no pose, or none that says anything
+        if seen.pose is None or seen.pose.shape != pose.shape:
+            seen.pose, seen.moved_rad = np.array(pose), 0.0
+        seen.moved_rad = max(seen.moved_rad, float(np.abs(pose - seen.pose).max()))
 
 
 def _alike(a: np.ndarray | None, b: np.ndarray) -> bool:
