@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,7 +87,7 @@ def test_the_bridge_carries_every_topic_of_the_contract():
 
 
 def started(job, run_dir, *arguments, prefix=""):
-    """Start a job as a process of its own."""
+    """Start a job as a process of its own, and the leader of its group as in a terminal."""
     env = {**os.environ}
     if prefix:
         env["AMENT_PREFIX_PATH"] = f"{prefix}{os.pathsep}{env['AMENT_PREFIX_PATH']}"
@@ -95,8 +96,9 @@ def started(job, run_dir, *arguments, prefix=""):
         f"run_dir:={run_dir}", "keyboard:=false",
     ]  # fmt: skip
     return subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def ended(process, timeout_s=120.0):
@@ -201,6 +203,68 @@ def test_runs_on_the_fake_client(tmp_path, domain, monkeypatch):
         person.close()
     assert passed, output
     assert all(len(a.action_rad) == 8 for a in person.answers if a.source == a.POLICY)
+
+
+class Arm:
+    """Somebody else's robot: obeys `joint_command`, says where it is; no code of ours in it."""
+
+    def __init__(self, person):
+        from geometry_msgs.msg import WrenchStamped
+        from sensor_msgs.msg import JointState
+        from trajectory_msgs.msg import JointTrajectory
+
+        node, self.commands = person.node, []
+        self.position = np.array([0.0, 0.5, 0.0, 1.6, 0.0, 1.0, 0.0, 0.3])
+        joints = node.create_publisher(JointState, "joint_states", 10)
+        wrist = node.create_publisher(WrenchStamped, "wrist/wrench", 10)
+        names = [*(f"j{k}" for k in range(1, 8)), "gripper"]
+
+        def measure():
+            self.position += np.random.default_rng().normal(0, 1e-6, 8)
+            now = node.get_clock().now().to_msg()
+            wrench = WrenchStamped()
+            wrench.header.stamp = now
+            wrist.publish(wrench)
+            state = JointState(name=names, position=self.position.tolist())
+            state.header.stamp = now
+            joints.publish(state)
+
+        def obey(msg):
+            self.commands.append(list(msg.points[0].positions))
+            self.position = np.array(msg.points[0].positions)
+
+        node.create_subscription(JointTrajectory, "joint_command", obey, 10)
+        node.create_timer(0.01, measure)
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_robot_behind_topics_is_held_when_the_run_is_ended(
+    tmp_path, domain, monkeypatch, number, code
+):
+    """`client:=external`; Ctrl-C goes to the whole group of the terminal's job."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    person = Person(domain)
+    arm = Arm(person)
+    process = started("record", tmp_path / "run", "client:=external", "episodes:=1")
+    try:
+        passed = person.until_commands_pass(process)
+        os.killpg(process.pid, number)
+        end = time.monotonic() + 30.0
+        while process.poll() is None and time.monotonic() < end:
+            person.executor.spin_once(timeout_sec=0.05)
+        output = ended(process, 10.0)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:  # what is still under way
+            person.executor.spin_once(timeout_sec=0.05)
+    finally:
+        person.close()
+    assert passed, output
+    assert process.returncode == code, output
+    in_force = [list(a.action_rad) for a in person.answers if a.source == a.POLICY][-1]
+    assert arm.commands[-1] == arm.commands[-2] == in_force
+    log = (tmp_path / "run/logs/vega_driver.log").read_text()
+    assert "Traceback" not in log and "killed" not in output, output
 
 
 STAND_IN = ROOT / "src/resfit_bringup/test/gazebo_stand_in.py"

@@ -182,6 +182,22 @@ def test_after_a_stop_the_robot_starts_from_where_it_was_measured(robot) -> None
     assert abs(robot.position[HEAD] - moved[HEAD]) < 0.1 * 3.2 / 20 + 1e-5
 
 
+def test_after_a_stop_no_target_is_in_force(robot) -> None:
+    """Bug: a driver that left after a stop was released sent the target of before it."""
+    robot.tick(robot.nod(0.01))
+    assert robot.core.target_rad is not None
+    robot.core.estop(True)
+    robot.core.estop(False)
+    robot.position[HEAD] -= 0.1  # it sagged meanwhile
+    robot.now += T
+    robot.sense()
+    assert robot.core.target_rad is None  # latched
+    assert robot.core.rearm(robot.now) == ""
+    assert robot.core.target_rad is None  # nothing was commanded from the new pose yet
+    answer = robot.tick()
+    np.testing.assert_array_equal(robot.core.target_rad, answer.executed.action_rad)
+
+
 def test_rearming_needs_a_latch_and_a_fresh_joint_state(robot) -> None:
     assert "no emergency stop" in robot.core.rearm(robot.now)
     robot.core.press_estop()

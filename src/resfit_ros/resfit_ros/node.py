@@ -153,8 +153,8 @@ def run_process(
 
     Nodes that the robot waits for are urgent, and so is the twin in its place: they ask for a
     higher priority before any thread of theirs exists, and where the robot does not wait
-    (`clock:=realtime`) for a place before all ordinary processes once they are up. Where it is not
-    permitted they go without.
+    (`clock:=realtime`) for a place before all ordinary processes once they are up. Where that is
+    not permitted they go without, and say so.
 
     Args:
         factory: Makes the node.
@@ -203,8 +203,9 @@ def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None], rank: int)
         # What was loaded stays: walking over it again stops the loop for a tenth of a second.
         gc.collect()
         gc.freeze()
-        if not (node.has_parameter("clock") and node.get_parameter("clock").value == "lockstep"):
-            priority.go_first(rank)
+        lockstep = node.has_parameter("clock") and node.get_parameter("clock").value == "lockstep"
+        if not lockstep and not priority.go_first(rank) and rank:
+            node.get_logger().warning(priority.NOT_PERMITTED)
         while not done.done():
             # Without a time-out Jazzy's events executor burns a core and runs nothing.
             executor.spin_until_future_complete(done, 3600.0)

@@ -12,6 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+NOT_PERMITTED = (
+    "not permitted to go before other processes: on a busy machine ticks may come late; give the "
+    "user an rtprio limit of 3 or more (docs/decisions/0016-real-time.md)"
+)
 _URGENT_NICE = -10
 _LAST_NICE = 10
 _DDS_THREADS = "dds."

@@ -83,8 +83,9 @@ class DriverCore:
 
     @property
     def target_rad(self) -> np.ndarray | None:
-        """Joint targets in force [rad]; None before the first. Shape: (action_dim,)."""
-        return self._filter.last
+        """Joint targets in force [rad]; None: none yet, or since a stop. Shape: (action_dim,)."""
+        # An arm that was stopped may stand elsewhere: its old target is no hold.
+        return None if self._stopped or self._anew else self._filter.last
 
     @property
     def holding(self) -> bool:
