@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from resfit_core.weights import newest_weights
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetSteps
 from resfit_residual.blind import Blind
+from resfit_residual.policy_ticks import Kin, Tick, tick_from_msg
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters, declare_contract
 from resfit_ros.lifecycle import LifecycleNode
@@ -29,19 +30,6 @@ from resfit_ros.parameters import ParameterError, declare
 
 _SAY_EVERY_S = 5.0
 _TEN = qos.reliable(10)
-
-
-class _Tick(NamedTuple):
-    """What the residual needs of a `PolicyStep`, with the message it came in."""
-
-    stamp_ns: int
-    episode: int
-    is_last: bool
-    observation: np.ndarray
-    base_action: np.ndarray
-    chunk_phase: float
-    images: dict[str, np.ndarray]
-    message: ours.PolicyStep
 
 
 class ResidualPolicyNode(LifecycleNode):
@@ -79,11 +67,8 @@ class ResidualPolicyNode(LifecycleNode):
         config = TrainConfig.from_yaml(self._train_config) if self._train_config else TrainConfig()
         config = config.replace(seed=self._seed)
         base = load_base(self._base, contract)
-        self._contract, self._space, self._base_sha256 = (
-            contract,
-            base.action_space,
-            base.base_sha256,
-        )
+        self._contract, self._space = contract, base.action_space
+        self._kin = Kin(contract.sha256, base.base_sha256)
         scale = resolve_scale(config.residual_scale, contract.groups())
         sees_last = config.observe_last_action
         view = make_view(config.critic_view, contract, self._space, scale, sees_last)
@@ -160,15 +145,10 @@ class ResidualPolicyNode(LifecycleNode):
             self._answer(self._tick.on_executed(stamp_ns, np.array(msg.action_norm, np.float32)))
 
     def _on_weights(self, msg: ours.PolicyWeights) -> None:
-        hashes = (msg.contract_sha256, msg.base_sha256)
-        mine = (self._contract.sha256, self._base_sha256)
-        for name, theirs, own in zip(("contract", "base"), hashes, mine, strict=True):
-            if theirs != own:
-                self._refused(
-                    f"weights version {msg.version}: {name} is {theirs[:12] or '(none)'}, this "
-                    f"policy runs {own[:12]}; start learner and residual with the same {name}"
-                )
-                return
+        stranger = self._kin.why_not_weights(msg)
+        if stranger:
+            self._refused(stranger)
+            return
         self._answer(self._tick.on_weights(Weights(bytes(msg.data), msg.sha256, msg.version)))
 
     def _on_step(self, msg: ours.PolicyStep) -> None:
@@ -176,37 +156,18 @@ class ResidualPolicyNode(LifecycleNode):
             return
         sent_ns = conversions.stamp_from_msg(msg.sent)
         self._began = (time.monotonic_ns(), time.time_ns() - sent_ns)
-        if msg.base_sha256 != self._base_sha256 or msg.contract_sha256 != self._contract.sha256:
-            self.fail(
-                ContractError(
-                    f"policy_step was made for contract {msg.contract_sha256[:12]} and base "
-                    f"{msg.base_sha256[:12]}, this node runs {self._contract.sha256[:12]} and "
-                    f"{self._base_sha256[:12]}; start both nodes with the same robot, task, base"
-                ),
-                REFUSED,
-            )
+        stranger = self._kin.why_not_step(msg)
+        if stranger:
+            self.fail(ContractError(stranger), REFUSED)
             return
         try:
-            images = {
-                camera: conversions.image_from_msg(image)
-                for camera, image in zip(self._contract.images, msg.images, strict=False)
-            }
+            tick = tick_from_msg(msg, self._contract.images, self._base_action)
         except conversions.ConversionError as error:
             # No proposal: the driver holds.
             self.get_logger().error(
                 f"policy_step dropped: {error}", throttle_duration_sec=_SAY_EVERY_S
             )
             return
-        tick = _Tick(
-            conversions.stamp_from_msg(msg.header.stamp),
-            msg.episode,
-            msg.is_last,
-            np.array(msg.observation, np.float32),
-            self._base_action(msg),
-            msg.chunk_phase,
-            images,
-            msg,
-        )
         self._answer(self._tick.on_tick(tick))
         self._began = None  # what waits for weights or RUNNING is no tick of the loop
         if self._tick.waits_for_version:
@@ -220,7 +181,7 @@ class ResidualPolicyNode(LifecycleNode):
             return
         new = proposal is not self._said[0]
         if new:
-            tick: _Tick = proposal.tick
+            tick: Tick = proposal.tick
             command = None
             if len(proposal.action):
                 command = conversions.trajectory_to_msg(

@@ -12,18 +12,17 @@ from typing import Any, NoReturn
 from diagnostic_msgs.msg import DiagnosticStatus
 from rcl_interfaces.msg import Log
 from rclpy.clock import Clock, ClockType
-from sensor_msgs.msg import Image
 
 from resfit_core.contract import load_contract
 from resfit_core.control.episode_log import LOG
 from resfit_core.control.press import OperatorEvent, Press
 from resfit_core.run_log import read_episodes
 from resfit_interfaces import msg as ours
-from resfit_reward.panel.cameras import Cameras, Picture
-from resfit_reward.panel.ghost import Ghost
+from resfit_reward.panel.cameras import Picture
 from resfit_reward.panel.health import Driver, Learner
 from resfit_reward.panel.loop import Loop
 from resfit_reward.panel.state import PanelState
+from resfit_reward.panel_pictures import PanelPictures
 from resfit_ros import conversions, qos
 from resfit_ros.contract import declare_contract
 from resfit_ros.node import Node, run_process
@@ -68,13 +67,11 @@ class PanelNode(Node):
         nodes = declare(self, "expected_nodes", NODES, "names of the run's nodes, by commas")
         robot, task, variant = declare_contract(self)
         self._lockstep = clock == "lockstep"
-        self._topics = {}
+        topics = {}
         if robot and task:
             contract = load_contract(robot, task, variant)
-            self._topics = {c.name: c.topic for c in contract.cameras}
-        self._cameras = Cameras(self._topics, rate_hz)
-        self._watching: dict[str, Any] = {}
-        self._ghost = Ghost(Path(run_dir), self._topics if run_dir else ())
+            topics = {c.name: c.topic for c in contract.cameras}
+        self._pictures = PanelPictures(self, topics, rate_hz, run_dir)
         expected = [n.strip() for n in nodes.split(",") if n.strip()]
         self._state = PanelState(expected, time.monotonic())
         if run_dir:
@@ -148,11 +145,11 @@ class PanelNode(Node):
         Raises:
             KeyError: There is no such camera.
         """
-        return self._cameras.ask(camera, time.monotonic())
+        return self._pictures.newest(camera)
 
     def ghost(self, camera: str) -> bytes | None:
         """Return a blind round's first picture as PNG; None: there is none."""
-        return self._ghost.picture(camera)
+        return self._pictures.ghost.picture(camera)
 
     # --- presses -------------------------------------------------------------------------------
 
@@ -174,7 +171,7 @@ class PanelNode(Node):
     def _on_state(self, msg: ours.EpisodeState) -> None:
         state, now_s = conversions.episode_state_from_msg(msg), time.monotonic()
         self._state.episode(state, now_s)
-        self._ghost.state(state, now_s)
+        self._pictures.ghost.state(state, now_s)
         self._show()
 
     def _on_driver(self, msg: ours.DriverState) -> None:
@@ -215,17 +212,6 @@ class PanelNode(Node):
             self._state.message(msg.name, msg.msg, error=level >= 40)
             self._show()
 
-    def _on_image(self, camera: str, msg: Image) -> None:
-        now_s = time.monotonic()
-        due, wanted = self._cameras.due(camera, now_s), camera in self._ghost.wanted
-        if not due and not wanted:
-            return
-        image = conversions.image_from_msg(msg)
-        if due:
-            self._cameras.put(camera, image, now_s)
-        if wanted:
-            self._ghost.image(camera, image, now_s)
-
     # --- what is done by the clock -------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -235,28 +221,18 @@ class PanelNode(Node):
         if now_s - self._looked_s >= _LOOK_S:
             self._looked_s = now_s
             self._state.nodes(self.get_node_names())
-            self._state.cameras(n for n, t in self._topics.items() if self.count_publishers(t))
+            self._state.cameras(self._pictures.sent)
             if self._server is not None and not self._server.alive:
                 self.fail(RuntimeError("the panel's page ended"))
-        self._follow(self._cameras.watched(now_s) | self._ghost.wanted)
+        self._pictures.follow(now_s)
         if now_s - self._shown_s >= _SHOW_S:
             self._show()
-
-    def _follow(self, watched: frozenset[str]) -> None:
-        """Subscribe to the pictures that somebody watches, and to no others."""
-        for name in watched - set(self._watching):
-            self._watching[name] = self.create_subscription(
-                Image, self._topics[name], lambda msg, name=name: self._on_image(name, msg),
-                qos.sensor("realtime", 1),
-            )  # fmt: skip
-        for name in set(self._watching) - watched:
-            self.destroy_subscription(self._watching.pop(name))
 
     def _show(self) -> None:
         self._shown_s = time.monotonic()
         if self._server is not None:
             view = self._state.view(self._shown_s)
-            self._server.show(dataclasses.replace(view, ghosts=self._ghost.shown))
+            self._server.show(dataclasses.replace(view, ghosts=self._pictures.ghost.shown))
 
 
 def main() -> NoReturn:

@@ -156,30 +156,31 @@ def test_the_node_stores_a_round_s_scenes_though_nobody_looks(tmp_path):
     }
     with graph() as ros:
         panel, probe = ros.add(Pageless, given), ros.probe()
+        ghosts = panel._pictures.ghost
         states = probe.create_publisher(ours.EpisodeState, "episode_state", qos.LATCHED)
         cameras = {
             name: probe.create_publisher(ImageMsg, topic, qos.sensor("realtime", 1))
-            for name, topic in panel._topics.items()
+            for name, topic in panel._pictures._topics.items()
         }
 
         def shows(label, episode):
             for phase in (Phase.READY, Phase.RUNNING):
                 said = state(phase, label, episode=episode)
                 states.publish(conversions.episode_state_to_msg(said))
-                assert ros.spin_until(lambda said=said: panel._ghost._state == said)
+                assert ros.spin_until(lambda said=said: ghosts._state == said)
                 for _ in range(100):
                     for out in cameras.values():
                         out.publish(conversions.image_to_msg(0, scene(100)))
-                    ready = set(panel._ghost._newest) if phase == Phase.READY else set(cameras)
+                    ready = set(ghosts._newest) if phase == Phase.READY else set(cameras)
                     if ros.spin_until(
-                        lambda ready=ready: ready == set(cameras) and not panel._ghost._to_store,
+                        lambda ready=ready: ready == set(cameras) and not ghosts._to_store,
                         0.1,
                     ):
                         break
 
         shows("A", 1)
         shows("B", 2)
-        assert ros.spin_until(lambda: not panel._watching)
+        assert ros.spin_until(lambda: not panel._pictures.watching)
     assert {(m["camera"], m["similarity"]) for m in matches(tmp_path)} == {
         (name, 1.0) for name in cameras
     }
