@@ -10,19 +10,19 @@ from resfit_core.control.episode_parts import (
     VERDICTS,
     Clocks,
     Ended,
-    EpisodeError,
     EpisodeSettings,
     Outlet,
     Pending,
     Record,
     ending,
     new_line,
-    slot_fields,
+    new_state,
     slot_of,
     word,
 )  # fmt: skip
+from resfit_core.control.episode_time import EpisodeTime, SceneTries
 from resfit_core.control.plan import Slot
-from resfit_core.control.press import EXACT, HUMAN, ORACLE, EpisodeSteps, OperatorEvent, Press
+from resfit_core.control.press import HUMAN, ORACLE, EpisodeSteps, OperatorEvent, Press
 from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
 from resfit_core.control.run_book import RunBook
 from resfit_core.control.safety import Reason
@@ -30,7 +30,6 @@ from resfit_core.run_log import EpisodeLine
 
 _CORRECTING = (Press.SUCCESS, Press.FAILURE, Press.UNDO)
 _PREPARING = (Phase.RESETTING, Phase.READY)
-_RETRY_NS = 1_000_000_000
 ALL_DONE = "all episodes are done"
 """How the reason of IDLE begins while the run waits for its learner to save; and of FINISHED."""
 
@@ -66,8 +65,9 @@ class EpisodeManager:
         self._ended: Ended | None = None
         self._pending: Pending | None = None
         self._confirmed = self._pausing = self._stopping = self._finishing = False
-        self._newest_ns = self._first_ns = self._since_ns = self._waited_ns = 0
-        self._resets_failed, self._silent, self._waits_for = 0, 0, ""
+        self._time = EpisodeTime(clocks, settings)
+        self._scene = SceneTries(settings, outlet, self._time)
+        self._first_ns, self._silent, self._waits_for = 0, 0, ""
 
     @property
     def state(self) -> EpisodeState:
@@ -95,7 +95,7 @@ class EpisodeManager:
         """
         kind = Press(event.kind)
         if event.source == ORACLE:
-            self._see(event.stamp_ns)
+            self._time.see(event.stamp_ns)
         number = self._book.number
         meant = (0, number)
         if kind in _CORRECTING and self._ended is not None:
@@ -115,21 +115,14 @@ class EpisodeManager:
         """
         if self._state.phase != Phase.RESETTING or episode != self._book.number:
             return
-        self._since_ns = self._clocks.steady_ns()
         if success:
             self._scene_is_ready(first_stamp_ns, message or "scene reset")
-            return
-        self._resets_failed += 1
-        if self._resets_failed >= self._settings.failures_allowed:
-            raise EpisodeError(
-                f"the scene of episode {episode} (seed {self._slot.seed}) could not be reset, "
-                f"{self._resets_failed} times: {message}; mend that, then go on with run_dir:="
-            )
-        self._outlet.warn(f"reset for episode {episode} failed, will try again: {message}")
+        else:
+            self._scene.failed(message)
 
     def executed(self, stamp_ns: int, reasons: int, *, driven: bool = False) -> None:
         """Take the driver's answer to one tick: its stamp [ns], reasons, and if a person drove."""
-        self._see(stamp_ns)
+        self._time.see(stamp_ns)
         # The watchdog's hold answers no step of the policy.
         if self._state.phase != Phase.RUNNING or reasons & Reason.WATCHDOG:
             return
@@ -154,7 +147,7 @@ class EpisodeManager:
             self._silent = 0
             self._wait_for_record(f"recorder: {record.lost}")
             return
-        if self._ended.take(record, self._now_ns()):
+        if self._ended.take(record, self._time.now_ns()):
             self._outlet.publish(self._ended.state)
         self._close("previous episode closed", record.lost)
 
@@ -168,7 +161,7 @@ class EpisodeManager:
 
     def tick(self) -> None:
         """Look at everything that waits."""
-        now, phase, settings = self._clocks.steady_ns(), self._state.phase, self._settings
+        now, phase = self._clocks.steady_ns(), self._state.phase
         if phase == Phase.RUNNING and self._pending is not None:
             self._resolve(final=now >= self._pending.until_ns)
         elif phase == Phase.READY:
@@ -176,11 +169,8 @@ class EpisodeManager:
         elif phase == Phase.IDLE and self._finishing:
             self._next("the run goes on")  # a verdict undone meanwhile: its scene is run again
         elif phase == Phase.RESETTING:
-            patience = _RETRY_NS if self._resets_failed else settings.reset_timeout_ns
-            if now - self._since_ns > patience:
-                self._since_ns = now
-                self._outlet.reset_scene(self._book.number, self._slot.seed)
-        elif phase == Phase.ENDED and now - self._since_ns > settings.close_timeout_ns:
+            self._scene.look()
+        elif phase == Phase.ENDED and self._time.passed_ns() > self._settings.close_timeout_ns:
             self._wait_for_record()
 
     # --- presses that steer --------------------------------------------------------------------
@@ -244,7 +234,7 @@ class EpisodeManager:
         else:
             reason = event.reason or f"{ended_by.name.lower()} by {event.source}"
             until = self._clocks.steady_ns() + self._settings.grace_ns
-            self._pending = Pending(ended_by, self._pressed_ns(event), reason, until)
+            self._pending = Pending(ended_by, self._time.pressed_ns(event), reason, until)
             # The twin's press is exact and may overtake the driver's answers: no need to count.
             exact = event.source == ORACLE and self._settings.lockstep
             self._resolve(final=self._steps.knows(self._pending.press_ns), exact=exact)
@@ -263,18 +253,12 @@ class EpisodeManager:
                 f"{self._book.number} was done; ABORT ends it without a verdict"
             )
 
-    def _pressed_ns(self, event: OperatorEvent) -> int:
-        if event.source in EXACT:
-            return event.stamp_ns
-        now = self._newest_ns + 1 if self._settings.lockstep else self._clocks.graph_ns()
-        return (event.stamp_ns or now) - self._settings.reaction_ns
-
     def _correct(self, event: OperatorEvent, ended_by: EndedBy) -> None:
         """Take a verdict after the end: a late press, or the second word after UNDO."""
         if self._ended is None or event.source == ORACLE:
             self._ignore(event, "no episode is running")
             return
-        step, why_not = self._ended.credit(self._pressed_ns(event))
+        step, why_not = self._ended.credit(self._time.pressed_ns(event))
         if why_not:
             self._ignore(event, why_not)
         else:
@@ -301,7 +285,7 @@ class EpisodeManager:
     def _revise(self, ended_by: EndedBy, step: int, reason: str) -> None:
         ended, present = self._ended, self._state
         counted = ended.state.ended_by != EndedBy.ABORTED
-        ended.revise(ended_by, step, reason, self._now_ns())
+        ended.revise(ended_by, step, reason, self._time.now_ns())
         self._outlet.publish(ended.state)
         if present.phase == Phase.ENDED:
             self._state = ended.state
@@ -320,10 +304,9 @@ class EpisodeManager:
             self._change(Phase.PAUSED, "paused by the operator")
         else:
             self._slot = self._book.take()
-            self._confirmed, self._resets_failed = self._settings.auto_start, 0
-            self._since_ns = self._clocks.steady_ns()
+            self._confirmed = self._settings.auto_start
             self._change(Phase.RESETTING, reason)
-            self._outlet.reset_scene(self._book.number, self._slot.seed)
+            self._scene.ask(self._book.number, self._slot.seed)
 
     def _finish(self) -> None:
         now = self._clocks.steady_ns()
@@ -337,8 +320,8 @@ class EpisodeManager:
 
     def _scene_is_ready(self, first_ns: int, reason: str) -> None:
         self._first_ns, self._waits_for = first_ns, ""
-        self._see(first_ns)
-        self._since_ns = self._clocks.steady_ns()
+        self._time.see(first_ns)
+        self._time.restart()
         self._change(Phase.READY, reason)
         self._try_to_run()
 
@@ -355,12 +338,10 @@ class EpisodeManager:
                 self._change(Phase.READY, f"waits for: {waits_for}")
             self._waits_for = waits_for
             return
-        self._note_wait()
         start = self._first_ns or self._clocks.graph_ns()
         self._steps = EpisodeSteps(start, self._settings.period_ns, even=self._settings.lockstep)
         wall_s = self._clocks.wall_s()
-        self._line = new_line(self._book.number, self._slot, wall_s, self._waited_ns)
-        self._waited_ns = 0
+        self._line = new_line(self._book.number, self._slot, wall_s, self._time.take_waited())
         self._book.begin(self._line)
         version = self._budget.required_version(now, evaluates=evaluates)
         why = self._book.stepped_back or "running"
@@ -368,9 +349,9 @@ class EpisodeManager:
 
     def _end(self, ended_by: EndedBy, step: int, reason: str, *, by_person: bool = False) -> None:
         self._pending, self._silent = None, 0
-        self._since_ns = self._clocks.steady_ns()
+        self._time.restart()
         end_ns = self._steps.end_of(step) if self._steps is not None else 0
-        self._see(end_ns)
+        self._time.see(end_ns)
         driven = self._steps.driven_until(step) if self._steps is not None else 0
         line = dataclasses.replace(
             self._line, end_s=self._clocks.wall_s(), steps=step + 1, interventions=driven
@@ -387,7 +368,7 @@ class EpisodeManager:
         if self._silent >= self._settings.close_tries:
             self._close("previous episode lost", "recorder has not closed it in time")
             return
-        self._note_wait()
+        self._time.note_wait()
         self._outlet.warn(f"episode {self._book.number} waits for: {why}")
         self._state = dataclasses.replace(self._state, reason=f"waits for: {why}")
         self._outlet.publish(self._state)
@@ -399,34 +380,17 @@ class EpisodeManager:
             self._outlet.warn(f"episode {self._book.number} is lost: {lost}")
             self._revise(EndedBy.ABORTED, ended.state.credited_step, f"lost: {lost}")
             ended.steps = None  # no verdict can bring it back
-        self._note_wait()
+        self._time.note_wait()
         aborted = ended.state.ended_by == EndedBy.ABORTED
         self._book.file(ended, lost=aborted and not (ended.by_person or self._stopping))
         self._next(reason)
 
     def _change(self, phase: Phase, reason: str, **fields: Any) -> None:
-        self._state = EpisodeState(
-            phase,
-            episode=self._book.number,
-            run_id=self._settings.run_id,
-            seal=self._settings.seal,
-            reason=reason,
-            episodes_planned=self._book.planned,
-            stamp_ns=self._now_ns(),
-            **slot_fields(self._slot),
-            **fields,
-        )
+        self._state = new_state(
+            phase, self._settings, self._slot, reason=reason, episode=self._book.number,
+            episodes_planned=self._book.planned, stamp_ns=self._time.now_ns(), **fields,
+        )  # fmt: skip
         self._outlet.publish(self._state)
 
     def _ignore(self, event: OperatorEvent, why: str) -> None:
         self._outlet.warn(f"{Press(event.kind).name} from {event.source} ignored: {why}")
-
-    def _note_wait(self) -> None:
-        now = self._clocks.steady_ns()
-        self._waited_ns, self._since_ns = self._waited_ns + now - self._since_ns, now
-
-    def _see(self, stamp_ns: int) -> None:
-        self._newest_ns = max(self._newest_ns, stamp_ns)
-
-    def _now_ns(self) -> int:
-        return self._newest_ns if self._settings.lockstep else self._clocks.graph_ns()

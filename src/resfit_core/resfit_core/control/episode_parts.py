@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from resfit_core.control.plan import Slot
 from resfit_core.control.press import EpisodeSteps, Press
-from resfit_core.control.records import EndedBy, EpisodeState, Mode
+from resfit_core.control.records import EndedBy, EpisodeState, Mode, Phase
 from resfit_core.run_log import EpisodeLine
 
 VERDICTS = {
@@ -234,6 +234,7 @@ def slot_of(line: EpisodeLine) -> Slot:
     return Slot(Mode[line.mode.upper()], line.use_residual, line.seed, line.round, line.label)
 
 
-def slot_fields(slot: Slot) -> dict[str, Any]:
-    """Return what an EpisodeState says of its slot."""
-    return {f.name: getattr(slot, f.name) for f in dataclasses.fields(slot)}
+def new_state(phase: Phase, settings: EpisodeSettings, slot: Slot, **fields: Any) -> EpisodeState:
+    """Return a state of the run that says whose turn it is."""
+    of_slot = {f.name: getattr(slot, f.name) for f in dataclasses.fields(slot)}
+    return EpisodeState(phase, run_id=settings.run_id, seal=settings.seal, **of_slot, **fields)
