@@ -72,10 +72,8 @@ class _Line(threading.Thread):
             return self._angles
 
     def put(self, target_rad: np.ndarray) -> None:
-        """Set the next target."""
+        """Set the next target. Never refuses: the rest of the robot has its own by now."""
         with self._lock:
-            if self._error is not None:
-                raise self._error
             self._target = target_rad
 
     def leave(self) -> None:

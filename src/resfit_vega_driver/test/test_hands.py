@@ -268,6 +268,36 @@ def test_a_dead_hand_stops_the_whole_robot(hand, simulated, contract):
         robot.close()
 
 
+def test_a_hand_that_dies_while_the_rest_is_sent_stops_the_next_command(contract):
+    """Bug: it was said that nothing had been sent, although the arms had their targets."""
+
+    class Still:
+        asks = True
+        open = close = write = lambda *_: None
+
+        def read(self):
+            return np.zeros(6)
+
+    class Rest(FakeClient):
+        def send(self, stamp_ns, target_rad):
+            super().send(stamp_ns, target_rad)
+            (line,) = robot._lines.values()
+            line._leave.set()  # it would find its hand well again
+            line.join()
+            line._error = ClientError("dead")
+
+    rest = Rest(contract)
+    robot = WithHands(rest, {"left_hand": Still()}, contract)
+    robot.open(Ears(lambda *a: None, lambda *a: None, lambda p: None))
+    try:
+        robot.send(1, contract.lower)
+        with pytest.raises(ClientError, match="dead"):
+            robot.send(2, contract.lower)
+        assert len(rest.sent) == 1
+    finally:
+        robot.close()
+
+
 # --- by the vendor's ROS 2 node ------------------------------------------------------------------
 
 
