@@ -89,7 +89,7 @@ def command(cell: Cell, phase: int, out: Path) -> list[str]:
         *(("--config", str(config)) if config else ()),
         *(("--set", *changes) if changes else ()),
         *("--steps", str(part.steps), "--eval-every", str(part.every)),
-        *("--eval-episodes", str(part.episodes)),
+        *("--eval-episodes", str(part.episodes), "--eval-once"),
         *("--final-episodes", str(cell.final if last else 0)),
     ]
 

@@ -12,10 +12,12 @@ are, and the observation (`OBSERVATION`) leaves out what Meta-World pads with ze
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium
 import numpy as np
+from benchmarks.metaworld.contacts import touching
 from metaworld import env_dict
 
 #: Steps of an episode: enough for the slowest demonstration and for a second try.
@@ -56,6 +58,7 @@ class MetaWorldTask(gymnasium.Env[np.ndarray, np.ndarray]):
         env.seeded_rand_vec = True
         env._set_task_called = True
         env.__dict__.pop("sawyer_observation_space", None)  # cached with the goal at zero
+        env.touching_object = functools.partial(touching, env)
         self.meta, self.name = env, name
         self.meta_observation = np.zeros(39)
         self._body, self._site = env.model.body_pos.copy(), env.model.site_pos.copy()

@@ -87,6 +87,9 @@ class Policy(Protocol):
     def executed(self, action_norm: np.ndarray) -> None:
         """Take what was executed of the last action. Shape (act_dim,)."""
 
+    def identity(self, use_residual: bool) -> str:
+        """Name what acts in an evaluation now: within a run, equal names act alike."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
@@ -269,7 +272,7 @@ def train(
     log_path: str | Path | None = None,
     on_episode: Callable[[dict[str, Any]], None] | None = None,
     *,
-    eval_env: Environment | None = None,
+    judge: Callable[[int, bool], list[bool]] | None = None,
     after_episode: Callable[[], None] | None = None,
     history: Sequence[Verdict] = (),
 ) -> dict[str, Any]:
@@ -286,7 +289,7 @@ def train(
         config: the schedule.
         log_path: a JSON line per episode and evaluation is appended here.
         on_episode: called with the same record.
-        eval_env: a second instance of the task for evaluations; None: the same one.
+        judge: plays so many evaluation scenes, with the residual or without; None: on `env`.
         after_episode: called when an episode, its updates and evaluations are done: the moment
             for a checkpoint.
         history: verdicts of the episodes that a resumed run played before, for the guard.
@@ -296,7 +299,6 @@ def train(
         training episode), `evals`, `env_steps`, `updates`, `wall_s`.
     """
     begin = time.monotonic()
-    judge = env if eval_env is None else eval_env
     past = list(history)
     evals: list[dict[str, Any]] = []
 
@@ -308,10 +310,10 @@ def train(
         if on_episode is not None:
             on_episode(record)
 
-    def judged(count: int, use_residual: bool = True) -> list[bool]:
-        return evaluate(
-            judge, base, policy, count, use_residual=use_residual, first_seed=config.eval_seed
-        )
+    def judged(count: int, use: bool = True) -> list[bool]:
+        if judge is not None:
+            return judge(count, use)
+        return evaluate(env, base, policy, count, use_residual=use, first_seed=config.eval_seed)
 
     guard = learner.config.guard()
 
@@ -366,7 +368,7 @@ def train(
             after_episode()
     final: dict[str, list[bool]] = {}
     for side in ("base", "residual"):
-        final[side] = judged(config.final_episodes, use_residual=side == "residual")
+        final[side] = judged(config.final_episodes, side == "residual")
         report({"kind": "final", "policy": side, "verdicts": final[side]})
     return {
         **final,

@@ -26,6 +26,9 @@ WEIGHTS_FORMAT = "resfit-weights-1"
 MOST_BYTES = 1 << 28
 """Weights larger than this are refused unread [bytes]."""
 
+BASE_ALONE = "base"
+"""Identity of every policy that leaves the base alone."""
+
 MOST_WIDE = 1 << 14
 """Largest size of a layer, observation or action that weights may name."""
 
@@ -178,6 +181,11 @@ class ResidualPolicy:
         """
         # As the replay holds it: both must round alike.
         self._executed = np.asarray(action_norm, np.float32)
+
+    def identity(self, use_residual: bool) -> str:
+        """Name what acts in an evaluation now; see `loop.Policy`."""
+        # The weights of a run are a function of its updates.
+        return f"{self.updates} updates" if use_residual and self._net else BASE_ALONE
 
     def seen(self, observation: np.ndarray) -> torch.Tensor:
         """Return the observation as the nets take it, with the last action where that is seen."""

@@ -189,3 +189,19 @@ def test_the_verdict_alone_is_learned_from(tmp_path):
     run(tmp_path)
     values = [r["q_mean"] for r in records_of(tmp_path, "episode") if "q_mean" in r]
     assert np.abs(values).max() < 2
+
+
+@pytest.mark.parametrize("algo", ["resfit", "rlpd", "ibrl", "residual_ppo", "filtered_bc"])
+def test_judging_once_gives_the_figures_of_judging_each_time(tmp_path, algo):
+    reports, verdicts, played = [], [], []
+    for name, *once in (("each",), ("once", "--eval-once")):
+        reports.append(run(tmp_path / name, "--algo", algo, "--eval-every", "10", *once))
+        assert reports[-1]["arguments"].pop("eval_once") == bool(once)
+        verdicts.append([r["verdicts"] for r in records_of(tmp_path / name, "final")])
+        played.append(len(gym_cases.ENVS[1].seeds))
+    each, once = ({k: v for k, v in lasting(r).items() if k != "arguments"} for r in reports)
+    assert once == each
+    assert verdicts[0] == verdicts[1]
+    # The base's four scenes before the first step are four of its six at the end, except where
+    # the policy without weights is not the base; ours at the end was just judged on four.
+    assert played[1] <= played[0] - 4

@@ -25,6 +25,7 @@ from resfit_core.base.protocol import ChunkedBase
 from resfit_core.baselines import state
 from resfit_core.baselines.students import Chunks, copy_of, masked_l1, new_net, plans
 from resfit_core.data.episode import TRAIN, WARMUP, Episode
+from resfit_core.residual import BASE_ALONE
 
 if TYPE_CHECKING:
     from resfit_core.train.job import Job, Result
@@ -150,6 +151,11 @@ class StudentPolicy:
 
     def executed(self, action_norm: np.ndarray) -> None:
         """Nothing to do: only off-policy learners observe the last action."""
+
+    def identity(self, use_residual: bool) -> str:
+        """Name what acts in an evaluation now; see `loop.Policy`."""
+        own = use_residual and self._algorithm.ready
+        return f"{self._algorithm.updates} updates" if own else BASE_ALONE
 
     @torch.no_grad()  # inference_mode would leave constants in a script that cannot be trained on
     def _plan(self, observation: np.ndarray, images: Any) -> np.ndarray:

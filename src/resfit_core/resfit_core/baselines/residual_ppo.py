@@ -28,6 +28,7 @@ from resfit_core.data.episode import TRAIN, Episode
 from resfit_core.nets.actor import ResidualActor
 from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.normaliser import Normaliser
+from resfit_core.residual import BASE_ALONE
 
 if TYPE_CHECKING:
     from resfit_core.train.job import Job, Result
@@ -268,6 +269,10 @@ class PpoPolicy:
 
     def executed(self, action_norm: np.ndarray) -> None:
         """Nothing to do: only off-policy learners observe the last action."""
+
+    def identity(self, use_residual: bool) -> str:
+        """Name what acts in an evaluation now; see `loop.Policy`."""
+        return f"{self._algorithm.updates} updates" if use_residual else BASE_ALONE
 
     def taken(self) -> np.ndarray:
         """Return u of each step of the episode just played. Shape (T, act_dim)."""

@@ -17,7 +17,7 @@ from resfit_core.algorithms.resfit import Batch, ResFiT
 from resfit_core.algorithms.settings import setting
 from resfit_core.data.replay import Windows
 from resfit_core.nets.views import View
-from resfit_core.residual import ResidualPolicy
+from resfit_core.residual import BASE_ALONE, ResidualPolicy
 
 if TYPE_CHECKING:
     from resfit_core.train.job import Job, Result
@@ -95,6 +95,10 @@ class BaselessPolicy(ResidualPolicy):
         if not self._use_residual:
             return super().act(observation, base_action, chunk_phase, **options)
         return super().act(observation, np.zeros_like(base_action), 0.0, **options)
+
+    def identity(self, use_residual: bool) -> str:
+        """Name what acts in an evaluation now; without weights that is not the base."""
+        return f"{self.updates} updates" if use_residual else BASE_ALONE
 
 
 def run(job: Job) -> Result:

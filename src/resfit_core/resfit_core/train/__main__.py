@@ -59,6 +59,7 @@ def parser() -> Parser:
     ):
         value = getattr(default, name.replace("-", "_"))
         add(f"--{name}", type=int, default=value, metavar="N", help=f"{what} (default: {value})")
+    add("--eval-once", action="store_true", help="judge an unchanged policy once on a scene")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out")
     return made
 

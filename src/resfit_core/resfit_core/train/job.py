@@ -44,6 +44,8 @@ class Schedule:
         eval_episodes: scenes of each evaluation on the way.
         eval_seed: episode i of every evaluation is `reset(seed=eval_seed + i)`.
         final_episodes: scenes of the last one, of base and outcome alike; 0: none.
+        eval_once: a scene that a policy was judged on is not played again while the policy stays
+            as it is; for environments where seed and actions decide an episode.
     """
 
     steps: int = 25_000
@@ -51,6 +53,7 @@ class Schedule:
     eval_episodes: int = 50
     eval_seed: int = 1_000_000
     final_episodes: int = 200
+    eval_once: bool = False
 
     def eval_due(self, before: int | None, now: int) -> bool:
         """Tell whether the episode from step `before` to step `now` asks for an evaluation.
@@ -93,6 +96,7 @@ class Job:
         records: what was recorded so far, in order; after a resume the part up to the checkpoint.
         keep_records: cut `records` to what a checkpoint knows; called once, at a resume.
         view: what actor and critic see, where a robot's contract gives one; None: the vectors.
+        known: verdicts by the policy's identity, in the scenes' order; kept for `eval_once`.
     """
 
     algo: str
@@ -115,6 +119,7 @@ class Job:
     records: Sequence[Record]
     keep_records: Callable[[int], None]
     view: View | None = None
+    known: dict[str, list[bool]] = dataclasses.field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Path:
@@ -156,7 +161,7 @@ class Job:
             env_step: training steps so far.
             episode: training episodes so far.
         """
-        verdicts = self._verdicts(policy, self.schedule.eval_episodes, use_residual=True)
+        verdicts = self.verdicts(policy, self.schedule.eval_episodes)
         success = sum(verdicts) / len(verdicts) if verdicts else None
         self.record(
             {
@@ -173,22 +178,27 @@ class Job:
         """Judge base alone and outcome on the same final scenes; record and return verdicts."""
         sides = []
         for name, use_residual in (("base", False), ("residual", True)):
-            verdicts = self._verdicts(
+            verdicts = self.verdicts(
                 policy, self.schedule.final_episodes, use_residual=use_residual
             )
             self.record({"kind": "final", "policy": name, "verdicts": verdicts})
             sides.append(verdicts)
         return sides[0], sides[1]
 
-    def _verdicts(self, policy: Policy, count: int, *, use_residual: bool) -> list[bool]:
-        return evaluate(
+    def verdicts(self, policy: Policy, count: int, *, use_residual: bool = True) -> list[bool]:
+        """Play the first `count` evaluation scenes without noise, or those not known yet."""
+        known: list[bool] = []
+        if self.schedule.eval_once:
+            known = self.known.setdefault(policy.identity(use_residual), known)
+        known += evaluate(
             self.eval_env,
             self.base,
             policy,
-            count,
+            max(0, count - len(known)),
             use_residual=use_residual,
-            first_seed=self.schedule.eval_seed,
+            first_seed=self.schedule.eval_seed + len(known),
         )
+        return known[:count]
 
 
 @dataclasses.dataclass(frozen=True)

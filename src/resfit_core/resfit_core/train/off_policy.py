@@ -57,7 +57,7 @@ def learn(job: Job, learner: Learner, policy: ResidualPolicy) -> Result:
             eval_seed=schedule.eval_seed,
         ),
         on_episode=job.record,
-        eval_env=job.eval_env,
+        judge=lambda count, use: job.verdicts(policy, count, use_residual=use),
         after_episode=save_now_and_then,
         history=[
             Verdict(record["weights_version"] > 0, record["success"])
