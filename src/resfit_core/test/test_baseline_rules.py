@@ -15,6 +15,7 @@ from resfit_core.baselines.ibrl import Ibrl, IbrlPolicy, expected_least
 from resfit_core.baselines.rlpd import BaselessPolicy, Rlpd
 from resfit_core.data.episode import DEMO, EVALUATE, TRAIN, WARMUP
 from resfit_core.learner import Learner
+from resfit_core.nets.actor import DropReLU
 from resfit_core.train.job import ALGORITHMS, MODULES, config_class
 
 SCALE = np.array([0.2, 0.0], np.float32)
@@ -137,6 +138,33 @@ def test_ibrl_actor_stands_alone_but_the_target_knows_the_base():
         rule.update_actor(plain)["actor_q"], rule.update_actor(changed)["actor_q"]
     )
     assert not torch.equal(plain.next_proposal, changed.next_proposal)
+
+
+def test_ibrl_drops_units_in_updates_and_targets_but_never_acting():
+    """Published with dropout and a slow actor in the target; both were missing here once."""
+    assert (ibrl.Config().actor_dropout, ibrl.Config().target_actor) == (0.5, True)
+    made, policy = filled(ibrl, Ibrl, IbrlPolicy, actor_dropout=0.5, target_actor=True)
+    rule, batch = made.algorithm, made.algorithm.batch(windows())
+    seen = (batch.actor_observation, batch.base_action, batch.chunk_phase)
+    with torch.no_grad():
+        for net in (rule.actor, rule.target_actor):
+            net.net[-1].weight.fill_(0.1)
+            assert not torch.equal(net(*seen), net(*seen))
+    policy.load(made.weights_bytes(2))
+    policy.begin_episode(1, EVALUATE)
+    residuals = [policy._residual(np.ones(OBS), np.zeros(ACT), 0.0, {}) for _ in range(2)]
+    assert residuals[0].any()
+    np.testing.assert_array_equal(*residuals)
+
+
+def test_dropout_keeps_the_mean_and_the_share():
+    layer = DropReLU(0.25)
+    ones = torch.ones(100, 400)
+    assert torch.equal(layer(ones), ones)
+    layer.generator = torch.Generator().manual_seed(0)
+    dropped = layer(ones)
+    assert sorted(set(dropped.flatten().tolist())) == [0.0, pytest.approx(4 / 3)]
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.01)
 
 
 def test_expected_least_by_hand():

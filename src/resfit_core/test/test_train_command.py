@@ -194,8 +194,10 @@ def test_the_verdict_alone_is_learned_from(tmp_path):
 @pytest.mark.parametrize("algo", ["resfit", "rlpd", "ibrl", "residual_ppo", "filtered_bc"])
 def test_judging_once_gives_the_figures_of_judging_each_time(tmp_path, algo):
     reports, verdicts, played = [], [], []
+    quick = ("bc_distil_updates=5", "bc_updates=5", "bc_width=8") if algo == "filtered_bc" else ()
+    options = ("--algo", algo, "--eval-every", "10", *(o for q in quick for o in ("--set", q)))
     for name, *once in (("each",), ("once", "--eval-once")):
-        reports.append(run(tmp_path / name, "--algo", algo, "--eval-every", "10", *once))
+        reports.append(run(tmp_path / name, *options, *once))
         assert reports[-1]["arguments"].pop("eval_once") == bool(once)
         verdicts.append([r["verdicts"] for r in records_of(tmp_path / name, "final")])
         played.append(len(gym_cases.ENVS[1].seeds))

@@ -73,6 +73,9 @@ class TrainConfig:
 
     # Actor
     actor_every: int = setting(4, "critic updates per actor update", least=1)
+    actor_dropout: float = setting(
+        0.0, "share of the actor's hidden units that each update leaves out", least=0, most=0.9
+    )
     actor_average: float = setting(
         0.0,
         "a running average of the actor acts in its place, over this share of its updates so far; "

@@ -24,7 +24,7 @@ from resfit_core import machine
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.data.replay import Windows
 from resfit_core.nets import native
-from resfit_core.nets.actor import ResidualActor
+from resfit_core.nets.actor import ResidualActor, let_drop
 from resfit_core.nets.combine import combine
 from resfit_core.nets.critic import EnsembleCritic
 from resfit_core.nets.encoder import Encoders, ImageShapes, random_shift
@@ -102,6 +102,9 @@ class ResFiT:
         self.target_critic = _frozen_copy(self.critic)
         self.target_actor = _frozen_copy(self.actor)
         self.acting_actor = _frozen_copy(self.actor) if config.actor_average else None
+        # The target's too: it is the same policy, only older.
+        let_drop(self.actor, self.generator)
+        let_drop(self.target_actor, self.generator)
         # One vector each: the soft update is one operation.
         self._critic_target = flatten(list(self.target_critic.parameters()))
         self._actor_target = flatten(list(self.target_actor.parameters()))
@@ -118,7 +121,11 @@ class ResFiT:
 
     def _build_actor(self, act_dim: int) -> ResidualActor | ImageActor:
         config, obs_dim = self.config, self.view.actor_obs_dim
-        options = {"layer_norm": config.layer_norm, "generator": self.generator}
+        options: dict[str, Any] = {
+            "layer_norm": config.layer_norm,
+            "generator": self.generator,
+            "dropout": config.actor_dropout,
+        }
         if self.encoder is None:
             options["base_columns"] = self.view.base_columns
             return ResidualActor(obs_dim, act_dim, config.actor_width, **options)

@@ -41,7 +41,8 @@ class Config(TrainConfig):
 
     Hu et al. 2024 and its public settings for Robomimic from state: 5 critic updates and one of
     the actor every second step, exploration of deviation .1, smoothing clipped at .3, learning
-    rates 1e-4, 3-step returns, targets at .01, 40 episodes of the BC policy before learning.
+    rates 1e-4, 3-step returns, targets at .01, half of the actor's units dropped in its updates
+    and in the target, where a slow copy of it acts, 40 episodes of the BC policy before learning.
     Nets, ensemble and demo share are ours.
     """
 
@@ -50,6 +51,8 @@ class Config(TrainConfig):
     critic_lr: float = setting(1e-4, "learning rate of the critic", least=0)
     actor_lr: float = setting(1e-4, "learning rate of the actor", least=0)
     actor_every: int = setting(5, "critic updates per actor update", least=1)
+    actor_dropout: float = setting(0.5, "as in TrainConfig", least=0, most=0.9)
+    target_actor: bool = setting(True, "slow copy of the actor in the target, as published")
     actor_base_weight: float = setting(0.0, "the actor stands alone: must be 0", least=0, most=0)
     actor_pessimism: float = setting(0.0, "the actor stands alone: must be 0", least=0, most=0)
     guard_confidence: float = setting(0.0, "ours alone: must be 0", least=0, most=0)

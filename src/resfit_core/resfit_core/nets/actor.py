@@ -16,6 +16,30 @@ def init_linear_(layer: nn.Linear, generator: torch.Generator) -> None:
         layer.bias.uniform_(-bound, bound, generator=generator)
 
 
+class DropReLU(nn.Module):
+    """ReLU behind dropout, whose draws come from a generator that a checkpoint can hold."""
+
+    def __init__(self, share: float) -> None:
+        """Drop nothing until `generator` is set: an acting policy has none."""
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activations, what is left scaled up so that their mean stays."""
+        if self.generator is not None:
+            drawn = torch.rand(x.shape, generator=self.generator).to(x.device)
+            x = x * (drawn >= self.share) / (1.0 - self.share)
+        return torch.relu(x)
+
+
+def let_drop(net: nn.Module, generator: torch.Generator) -> None:
+    """Let a net's `DropReLU` drop from now on, as its training wants it."""
+    for part in net.modules():
+        if isinstance(part, DropReLU):
+            part.generator = generator
+
+
 class ResidualActor(nn.Module):
     """pi_res(s, a_base): raw residual, before tanh and scale (METHOD, recipe 2)."""
 
@@ -28,6 +52,7 @@ class ResidualActor(nn.Module):
         layer_norm: bool = True,
         generator: torch.Generator | None = None,
         base_columns: Tensor | None = None,
+        dropout: float = 0.0,
     ) -> None:
         """Build it; the residual is exactly 0 until the first actor update.
 
@@ -38,6 +63,7 @@ class ResidualActor(nn.Module):
             layer_norm: LayerNorm before each ReLU.
             generator: of the initial weights.
             base_columns: which of the base's actions it sees, int64; None: all.
+            dropout: share of hidden units that training leaves out (`let_drop`).
         """
         super().__init__()
         generator = generator or torch.Generator().manual_seed(0)
@@ -53,7 +79,10 @@ class ResidualActor(nn.Module):
         def norm() -> nn.Module:
             return nn.LayerNorm(width) if layer_norm else nn.Identity()
 
-        self.net = nn.Sequential(first, norm(), nn.ReLU(), second, norm(), nn.ReLU(), last)
+        def bend() -> nn.Module:
+            return DropReLU(dropout) if dropout else nn.ReLU()
+
+        self.net = nn.Sequential(first, norm(), bend(), second, norm(), bend(), last)
 
     def forward(self, observation: Tensor, base_action: Tensor, chunk_phase: Tensor) -> Tensor:
         """Return the raw residual.

@@ -198,6 +198,7 @@ class ImageActor(nn.Module):
         *,
         layer_norm: bool = True,
         generator: torch.Generator,
+        dropout: float = 0.0,
     ) -> None:
         """Build it; see `ResidualActor` for the rest.
 
@@ -209,6 +210,7 @@ class ImageActor(nn.Module):
             width: units per hidden layer.
             layer_norm: LayerNorm before each ReLU.
             generator: of the initial weights.
+            dropout: as `ResidualActor` takes it.
         """
         super().__init__()
         first = nn.Linear(tokens * sizes.width, sizes.actor)
@@ -216,7 +218,12 @@ class ImageActor(nn.Module):
         norm = nn.LayerNorm(sizes.actor) if layer_norm else nn.Identity()
         self.compress = nn.Sequential(first, norm, nn.ReLU())
         self.actor = ResidualActor(
-            obs_dim + sizes.actor, act_dim, width, layer_norm=layer_norm, generator=generator
+            obs_dim + sizes.actor,
+            act_dim,
+            width,
+            layer_norm=layer_norm,
+            generator=generator,
+            dropout=dropout,
         )
 
     def forward(self, observation: Seen, base_action: Tensor, chunk_phase: Tensor) -> Tensor:
