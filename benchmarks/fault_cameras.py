@@ -24,6 +24,7 @@ from resfit_core.control.records import EpisodeState, Mode, Phase
 from resfit_core.control.safety import Reason
 from resfit_interfaces import msg as ours
 from resfit_ros import conversions, qos
+from resfit_ros.node import keep_what_is_loaded
 from resfit_ros.testing import graph
 from resfit_vega_driver.camera.source import CameraError, StereoFrame
 from resfit_vega_driver.vega_driver_node import VegaDriverNode
@@ -116,6 +117,8 @@ class Rig:
         self.driver.get_logger().set_level(50)  # faults on purpose
         self.robot = self.driver._client
         self._home, self._tick, self._episode = self.robot.position.copy(), 0, 0
+        self.begun_again = 0
+        """Episodes of the newest try that were begun anew: no sound commands, or they stopped."""
         probe = made.probe("camera_rig")
         self._commands = probe.create_publisher(
             JointTrajectory, "policy_command", qos.reliable(10)
@@ -173,12 +176,16 @@ class Rig:
         self._states.publish(conversions.episode_state_to_msg(state))
 
     def _sound(self) -> bool:
-        last = [m.source for _, m in self.answers[-_SOUND:]]
-        return len(last) == _SOUND and all(s == ours.ExecutedCommand.POLICY for s in last)
+        last = self.answers[-_SOUND:]
+        fresh = len(last) == _SOUND and time.monotonic() - last[-1][0] < 2 * self.contract.period_s
+        return fresh and all(m.source == ours.ExecutedCommand.POLICY for _, m in last)
 
     def settle(self) -> bool:
-        """Mend the camera and begin an episode; return whether commands are carried out."""
-        self.zed.mode = "live"
+        """Mend the camera and begin an episode; return whether commands are carried out.
+
+        They are, up to this moment: a hold that came before the fault says nothing of it.
+        """
+        self.zed.mode, self.begun_again = "live", 0
         end = time.monotonic() + _START_S
         while time.monotonic() < end:
             self._say(Phase.ENDED)
@@ -188,7 +195,9 @@ class Rig:
             self._say(Phase.RUNNING)
             if self._made.spin_until(self._sound, timeout_s=5.0):
                 self._made.spin_until(lambda: False, timeout_s=0.2)
-                return True
+                if self._sound():
+                    return True
+            self.begun_again += 1
         return False
 
     def attempt(self, case: Case) -> dict[str, Any]:
@@ -196,7 +205,7 @@ class Rig:
         if case.trusting:
             self.start_camera(replace(self.limits, frozen_s=0.0))
         if not self.settle():
-            return {"settled": False, "recovered": False}
+            return {"settled": False, "recovered": False, "begun_again": self.begun_again}
         self.answers.clear()
         self.aborts.clear()
         self.robot.sent.clear()
@@ -218,6 +227,7 @@ class Rig:
         return {
             "settled": True,
             "recovered": True,  # the next try begins with it
+            "begun_again": self.begun_again,
             "to_hold_ms": round(1e3 * to_hold_s, 2) if named else None,
             "late": to_hold_s > allowed_s,
             "moved": any(not np.array_equal(target, held) for target in late),
@@ -280,6 +290,7 @@ def play(root: Path, names: Iterable[str], tries: int) -> Iterator[dict[str, Any
     """Yield one entry for each try of these cases; see `fault_book`."""
     with graph() as made:
         rig = Rig(made, root / "config")
+        keep_what_is_loaded()
         for case in _cases(root):
             if case.name in names:
                 for _ in range(tries):

@@ -33,8 +33,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    missing = given.tries - len(fault_book.read(given.folder, given.case))
-    if missing <= 0:
+    missing = fault_book.missing(given.folder, given.case, given.tries)
+    if not missing:
         return 0
     # As every node has that the robot waits for.
     ask_early()

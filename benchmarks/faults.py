@@ -34,6 +34,7 @@ import fault_book
 import fault_cameras
 import fault_case
 
+from resfit_bringup.run import environment
 from resfit_core.contract import load_contract
 from resfit_core.control.safety import SafetyFilter
 from resfit_core.data.bag_reader import read_episodes
@@ -75,7 +76,7 @@ def main() -> int:
     length = {n: c * known[n]["limit_ms"] + 1e6 * (known[n]["kind"] != "message")
               for n, c in wanted.items()}  # fmt: skip
     failed = run(sorted(wanted, key=length.get, reverse=True), wanted, given)
-    found = {name: fault_book.read(given.folder, name)[: wanted[name]] for name in wanted}
+    found = {n: fault_book.first(fault_book.read(given.folder, n), c) for n, c in wanted.items()}
     rows = [fault_book.row_of(name, known[name], found[name]) for name in known if name in wanted]
     print_rows(rows)
     filter_ms = filter_time_ms()
@@ -120,7 +121,7 @@ def run(names: list[str], wanted: dict[str, int], given: argparse.Namespace) -> 
                 if name is None:
                     break
                 waiting.remove(name)
-                if len(fault_book.read(given.folder, name)) < wanted[name]:
+                if fault_book.missing(given.folder, name, wanted[name]):
                     running[name] = _start(name, wanted[name], given.folder)
             for name, process in list(running.items()):
                 if process.poll() is not None:
@@ -130,9 +131,10 @@ def run(names: list[str], wanted: dict[str, int], given: argparse.Namespace) -> 
                         print(f"  {name}: failed, see {given.folder}/{name}.log", file=sys.stderr)
             if time.monotonic() - said_s > _SAY_EVERY_S:
                 said_s = time.monotonic()
-                done = sum(min(len(fault_book.read(given.folder, n)), wanted[n]) for n in names)
+                all_ = sum(wanted.values())
+                done = all_ - sum(fault_book.missing(given.folder, n, wanted[n]) for n in names)
                 now = ", ".join(running)
-                print(f"  {done}/{sum(wanted.values())} tries; {now}", file=sys.stderr, flush=True)
+                print(f"  {done}/{all_} tries; {now}", file=sys.stderr, flush=True)
             time.sleep(0.2)
     finally:
         for process in running.values():
@@ -145,8 +147,11 @@ def run(names: list[str], wanted: dict[str, int], given: argparse.Namespace) -> 
 def _start(name: str, tries: int, folder: Path) -> subprocess.Popen:
     command = [sys.executable, str(Path(__file__).parent / "fault_case.py"), name]
     command += ["--tries", str(tries), "--folder", str(folder)]
+    # As both front ends do. With numpy's own threads a tick's two images wait for whoever has the
+    # other core: up to a third of a second where it is busy (docs/decisions/0016).
+    env = environment(folder)
     with (folder / f"{name}.log").open("a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

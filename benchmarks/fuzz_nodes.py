@@ -17,18 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fault_processes import write_pictures
 from rosidl_parser import definition as idl
 
 from resfit_base.base_policy_node import BasePolicyNode
+from resfit_core.classifier.net import Classifier, SuccessNet
 from resfit_core.contract import load_contract
 from resfit_residual.learner_node import LearnerNode
 from resfit_residual.recorder_node import RecorderNode
 from resfit_residual.residual_policy_node import ResidualPolicyNode
 from resfit_reward.episode_manager_node import EpisodeManagerNode
+from resfit_reward.panel_node import PanelNode
 from resfit_reward.reward_button_node import RewardButtonNode
+from resfit_reward.success_classifier_node import SuccessClassifierNode
 from resfit_reward.teleop_node import TeleopNode
 from resfit_ros.node import REFUSED
 from resfit_ros.testing import graph
+from resfit_sim.expert_teleop_node import ExpertTeleopNode
+from resfit_sim.twin_node import TwinNode
+from resfit_vega_driver.zed_camera_node import ZedCameraNode
 
 _ODD = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e308, -1e308, 1e30, 1.0, -1.0)
 _DEEP = 4
@@ -118,7 +125,16 @@ def nodes(root: Path, folder: Path) -> dict[str, tuple[Callable[..., Any], dict[
     run = {"run_dir": str(folder / "fuzz")}
     real = {"clock": "realtime"}
     pixels = {**files, "observation": "pixels"}
+    jog = {"teleop_mapping": str(config / "operator/teleop.yaml"), "keyboard": False}
     pixel_training = {"train_config": str(config / "train/pixels.yaml")}
+    write_pictures(folder / "pictures")
+    camera = {"source": "file", "file": str(folder / "pictures")}
+    classifier = {"classifier": str(folder / "success.safetensors")}
+    contract = load_contract(*pixels.values())
+    net = SuccessNet(len(contract.images), contract.image_size)
+    Classifier(net, contract.images, contract.image_size, contract.sha256).save(
+        Path(classifier["classifier"])
+    )
     return {
         "base_policy": (BasePolicyNode, {**pixels, **real, **base}),
         "residual_policy": (ResidualPolicyNode, {**pixels, **real, **base, **pixel_training}),
@@ -126,7 +142,12 @@ def nodes(root: Path, folder: Path) -> dict[str, tuple[Callable[..., Any], dict[
         "recorder": (RecorderNode, {**files, **real, **run}),
         "learner": (LearnerNode, {**files, **base, **run}),
         "reward_button": (RewardButtonNode, {"keyboard": False, **real}),
-        "teleop": (TeleopNode, {**files, **real}),
+        "teleop": (TeleopNode, {**files, **real, **jog}),
+        "expert_teleop": (ExpertTeleopNode, {**files, **real}),
+        "success_classifier": (SuccessClassifierNode, {**pixels, **classifier}),
+        "panel": (PanelNode, {**pixels, **real, "panel_port": 0}),
+        "zed_camera": (ZedCameraNode, {**pixels, **camera}),
+        "twin_node": (TwinNode, {**files, **real}),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,11 @@ class BasePolicyNode(Node):
         if not self._lockstep:
             self.create_timer(contract.period_s, self._on_timer)
             self.create_timer(_SAY_EVERY_S, self._report_drops)
+            if "OMP_NUM_THREADS" not in os.environ:
+                self.get_logger().warning(
+                    "OMP_NUM_THREADS is not set: numpy takes every core and waits for each, and "
+                    "ticks come late; set it to 1, as `resfit run` and the launch files do"
+                )
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         # Without anybody who could take over, nothing waits for the driver's word.

@@ -95,7 +95,7 @@ class PanelNode(Node):
             (DiagnosticStatus, "success_guess", self._on_guess, qos.reliable(10)),
             (Log, "/rosout", self._on_log, qos.reliable(100)),
         ):
-            self.create_subscription(kind, topic, callback, profile)
+            self.create_subscription(kind, topic, self.pass_over(topic, callback), profile)
         # The e-stop is told again by this clock, which no simulation stops.
         self.create_timer(_TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 

@@ -57,7 +57,8 @@ class PanelPictures:
         wanted = self._cameras.watched(now_s) | self.ghost.wanted
         for name in wanted - set(self.watching):
             self.watching[name] = self._node.create_subscription(
-                Image, self._topics[name], lambda msg, name=name: self._on_image(name, msg),
+                Image, self._topics[name],
+                self._node.pass_over(name, lambda msg, name=name: self._on_image(name, msg)),
                 qos.sensor("realtime", 1),
             )  # fmt: skip
         for name in set(self.watching) - wanted:

@@ -49,7 +49,10 @@ class SuccessClassifierNode(Node):
         self.create_subscription(
             ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
         )
-        self.create_subscription(ours.PolicyStep, "policy_step", self._on_step, qos.reliable(10))
+        self.create_subscription(
+            ours.PolicyStep, "policy_step", self.pass_over("policy_step", self._on_step),
+            qos.reliable(10),
+        )  # fmt: skip
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         if msg.phase == Phase.RUNNING and msg.episode != self._running:

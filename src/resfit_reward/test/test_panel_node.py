@@ -101,6 +101,14 @@ def test_what_the_graph_says_is_shown(bench):
     assert spun(lambda: dict(bench.view().nodes)["vega_driver"] == "ok")
 
 
+def test_messages_without_sense_are_passed_over(bench):
+    bench.states.publish(EpisodeState(phase=255, episode=8, reason="nonsense"))
+    bench.states.publish(EpisodeState(phase=EpisodeState.ENDED, ended_by=255, episode=8))
+    bench.loops.publish(LoopStats(node="vega_driver", stages=["one"], p50_ms=[1.0, 2.0]))
+    bench.states.publish(EpisodeState(phase=EpisodeState.READY, episode=9, reason="sense"))
+    assert bench.ros.spin_until(lambda: bench.view().reason == "sense")
+
+
 def test_estop_is_repeated_until_the_driver_latched_and_rearmed_on_purpose(bench):
     bench.heard.clear()
     bench.post("ESTOP")

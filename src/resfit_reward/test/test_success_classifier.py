@@ -96,3 +96,16 @@ def test_unsure_asks_and_takes_the_question_back(bench):
     assert bench.ros.spin_until(lambda: len(bench.guesses) == 2)
     assert bench.guesses[1].message == ""
     assert bench.events == []
+
+
+def test_a_step_without_sense_is_passed_over(bench):
+    bench.phase(EpisodeState.RUNNING, 5)
+    cut = conversions.image_to_msg(0, np.zeros((8, 8, 3), np.uint8), "")
+    cut.data = cut.data[:10]
+    for index, images in enumerate(([], [cut] * len(CONTRACT.images))):
+        stamp_ns = index + 1
+        step = PolicyStep(header=conversions.header(stamp_ns), episode=5, images=images)
+        bench.ticks.publish(step)
+        assert bench.ros.spin_until(lambda ns=stamp_ns: bench.node._seen == ns)
+    bench.show(5, 255, 255, 255)
+    assert bench.ros.spin_until(lambda: bench.events)

@@ -28,6 +28,7 @@ FAILED = 1
 REFUSED = 2  # the node refused its input: starting it again would not help
 INTERRUPTED = 130  # shell convention: 128 + SIGINT
 _SAME_SIGNAL_S = 1.0
+_SAY_EVERY_S = 5.0
 
 
 class Guarded:
@@ -71,6 +72,22 @@ class Guarded:
                 return args[1] if len(args) > 1 else None
 
         return guarded
+
+    def pass_over(self, topic: str, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return `callback` such that a ValueError in it passes the message over, in words.
+
+        For nodes that only watch: nonsense of another node must not take them from the operator.
+        """
+
+        def take(msg: Any) -> None:
+            try:
+                callback(msg)
+            except ValueError as error:
+                self.get_logger().warning(
+                    f"{topic}: message passed over: {error}", throttle_duration_sec=_SAY_EVERY_S
+                )
+
+        return take
 
     def fail(self, error: BaseException, code: int = FAILED) -> None:
         """End the process with this exit code and reason. The first reason stays.
@@ -181,6 +198,12 @@ def make_executor(context: rclpy.Context | None = None) -> Executor:
     return EventsExecutor(context=context)
 
 
+def keep_what_is_loaded() -> None:
+    """Spare the loop the garbage collector's walk over all modules: a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+
+
 def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None], rank: int) -> int:
     executor = make_executor()
     executor.add_node(node)
@@ -200,9 +223,7 @@ def _spin(node: Any, on_signal: Callable[[Callable[[], None]], None], rank: int)
         start = getattr(node, "start", None)
         if start is not None:
             start()
-        # What was loaded stays: walking over it again stops the loop for a tenth of a second.
-        gc.collect()
-        gc.freeze()
+        keep_what_is_loaded()
         lockstep = node.has_parameter("clock") and node.get_parameter("clock").value == "lockstep"
         if not lockstep and not priority.go_first(rank) and rank:
             node.get_logger().warning(priority.NOT_PERMITTED)

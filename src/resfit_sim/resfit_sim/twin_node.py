@@ -18,7 +18,7 @@ from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import ResetScene
 from resfit_ros import conversions, priority, qos
 from resfit_ros.contract import contract_from_parameters
-from resfit_ros.node import Node, run_process
+from resfit_ros.node import REFUSED, Node, run_process
 from resfit_ros.parameters import declare
 from resfit_sim.errors import InvalidTarget
 from resfit_sim.factory import twin_for
@@ -176,16 +176,20 @@ class TwinNode(Node):
     # --- what the machine hears ----------------------------------------------------------------
 
     def _on_command(self, msg: JointTrajectory) -> None:
-        stamp_ns, names, target = conversions.trajectory_from_msg(msg)
-        if list(names) != self._joint_names:
-            raise InvalidTarget(
-                f"joint_command has joints {list(names)[:3]}… ({len(names)}), the contract "
-                f"{self._joint_names[:3]}… ({len(self._joint_names)}): start both with one robot:="
-            )
-        if self._lockstep:
-            self._machine.command(stamp_ns, target, time.monotonic_ns())
-        else:
-            self._machine.command(stamp_ns, target)
+        try:
+            stamp_ns, names, target = conversions.trajectory_from_msg(msg)
+            if list(names) != self._joint_names:
+                raise InvalidTarget(
+                    f"joint_command has joints {list(names)[:3]}… ({len(names)}), the contract "
+                    f"{self._joint_names[:3]}… ({len(self._joint_names)}): start both with one "
+                    "robot:="
+                )
+            if self._lockstep:
+                self._machine.command(stamp_ns, target, time.monotonic_ns())
+            else:
+                self._machine.command(stamp_ns, target)
+        except ValueError as error:
+            self.fail(error, REFUSED)  # started again it would hear the same
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         state = conversions.episode_state_from_msg(msg)

@@ -97,11 +97,17 @@ class Classifier:
             images: Camera name to uint8 (size, size, 3).
 
         Raises:
-            ClassifierError: A camera is missing.
+            ClassifierError: A camera is missing, or its picture has another size.
         """
         missing = [name for name in self.cameras if name not in images]
         if missing:
             raise ClassifierError(f"picture of camera '{missing[0]}' is missing")
+        for name in self.cameras:
+            if images[name].shape != (self.size, self.size, 3):
+                raise ClassifierError(
+                    f"picture of camera '{name}' is {images[name].shape}; "
+                    f"{(self.size, self.size, 3)} is needed"
+                )
         return float(self.probabilities(stack([images[n] for n in self.cameras])[None])[0])
 
     def save(self, path: Path) -> None:

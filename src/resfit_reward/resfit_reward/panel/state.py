@@ -68,7 +68,12 @@ class PanelState:
             self.history.line(line)
 
     def episode(self, state: EpisodeState, now_s: float) -> None:
-        """Take a state of the run, or the correction of an earlier episode."""
+        """Take a state of the run, or the correction of an earlier episode.
+
+        Raises:
+            ValueError: There is no such phase, mode or end; nothing is taken then.
+        """
+        Phase(state.phase), Mode(state.mode), EndedBy(state.ended_by)
         if state.phase == Phase.ENDED:
             self._ended = state
             self.history.ended(state, taken_over=state.episode in self._taken_over)
