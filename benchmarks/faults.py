@@ -167,10 +167,14 @@ def write_docs(result: dict[str, Any]) -> None:
     text = DOCS.read_text()
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
+    again, lost = (sum(r[k] for r in result["rows"]) for k in ("begun_again", "not_recovered"))
     lines = [
-        f"{result['machine']['cpus']} cores, {result['side_by_side']} cases side by side, load "
-        f"{result['load_1min']:.1f} while it ran (median); filter with "
-        f" collision check {result['filter_median_ms']:.2f} ms of CPU time (median).",
+        f"{result['machine']['cpus']} cores, {result['side_by_side']} cases side by side, of "
+        f"those with images {_IMAGE_CASES} at most; load {result['load_1min']:.1f} while it ran "
+        "(median); filter with collision check "
+        f"{result['filter_median_ms']:.2f} ms of CPU time (median). "
+        f"Camera cases: {again} episodes begun anew before a fault. All cases: {lost} tries that "
+        "did not settle or recover.",
         "",
         "| case | what happens | reason shown | the robot | limit [ms] | tries | median [ms] | "
         "max [ms] | late | moved on stale | test |",

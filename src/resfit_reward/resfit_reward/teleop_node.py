@@ -84,8 +84,10 @@ class TeleopNode(Node):
         self._hand.publish(Bool(data=False))
 
     def _on_executed(self, msg: ours.ExecutedCommand) -> None:
-        if len(msg.action_rad) == len(self._names) and not msg.reasons & Reason.NOT_ACTIVE:
-            self._in_force = np.array(msg.action_rad, np.float64)
+        target = np.array(msg.action_rad, np.float64)
+        known = len(target) == len(self._names) and np.isfinite(target).all()
+        if known and not msg.reasons & Reason.NOT_ACTIVE:
+            self._in_force = target
 
     def _on_joy(self, msg: Joy) -> None:
         self._joy, self._joy_s = msg, time.monotonic()

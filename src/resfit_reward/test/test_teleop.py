@@ -48,6 +48,8 @@ def test_held_button_drives_from_the_targets_in_force(ros, monkeypatch):
     middle = (contract.lower + contract.upper) / 2
     done = ExecutedCommand(5, Source.POLICY, middle, np.zeros(29, np.float32))
     driver.publish(conversions.executed_to_msg(done))
+    senseless = ExecutedCommand(6, Source.POLICY, middle * np.nan, np.zeros(29, np.float32))
+    driver.publish(conversions.executed_to_msg(senseless))  # no targets to start from
 
     def joy(held, axes=(0.0,) * 6):
         pad.publish(Joy(axes=list(axes), buttons=[int(held and i == DEADMAN) for i in range(15)]))

@@ -11,7 +11,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
-from resfit_core.control.observe import JointOrder, SensorJoiner
+from resfit_core.control.observe import JointOrder, ObservationError, SensorJoiner
 from resfit_interfaces import msg as ours
 from resfit_ros import conversions, qos
 from resfit_ros.contract import contract_from_parameters
@@ -62,8 +62,10 @@ class ExpertTeleopNode(Node):
         )
         for kind, topic in ((JointState, _TOPICS[0]), (PoseArray, _TOPICS[1])):
             self.create_subscription(
-                kind, topic, lambda msg, topic=topic: self._take(topic, msg), qos.sensor(clock)
-            )
+                kind, topic,
+                self.pass_over(topic, lambda msg, topic=topic: self._take(topic, msg)),
+                qos.sensor(clock),
+            )  # fmt: skip
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_HOLD_S, self._hold_on, clock=steady)
 
@@ -81,6 +83,11 @@ class ExpertTeleopNode(Node):
             self._hand.publish(Bool(data=True))
         _, names, position, _ = conversions.joint_state_from_msg(joined.items[_TOPICS[0]])
         _, poses = conversions.poses_from_msg(joined.items[_TOPICS[1]])
+        if len(poses) <= max(self._objects):
+            raise ObservationError(
+                f"{_TOPICS[1]} has {len(poses)} poses; the task's objects are "
+                f"{max(self._objects) + 1} or more"
+            )
         target = self._hands.act(
             joined.stamp_ns, self._order.sort(names, position), poses[self._objects]
         )
