@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from resfit_reward.panel.cameras import Cameras, Picture
 from resfit_reward.panel.ghost import Ghost
 from resfit_ros import conversions, qos
+from resfit_ros.node import Node
 
 
 class PanelPictures:
