@@ -38,6 +38,16 @@ FROM = {
     "actor_average": 0.0,
 }
 BOTH = {"actor_average": 0.2, "exploration_std": 0.1}
+HANDS = {"actor_average": 0.2, "critic_view": "relative", "warmup_std": 0.05}
+HURRIED = {
+    **{"timeout_bootstrap": True, "gamma": 0.995, "n_step": 10, "utd": 1.0},
+    **{"critic_warmup_updates": 1500, "actor_pessimism_half_updates": 4000, "warmup_episodes": 10},
+}
+PATIENT = {
+    **{"timeout_bootstrap": False, "gamma": 0.998, "n_step": 20, "utd": 0.5},
+    **{"critic_warmup_updates": 5000, "actor_pessimism_half_updates": 12000},
+    "warmup_episodes": 20,
+}
 TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "before": ({}, "the settings before these trials"),
     "utd4": ({"utd": 4.0}, "more updates from the same data"),
@@ -68,12 +78,28 @@ TRIALS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "two hands: half the noise, a longer horizon of the value",
     ),
+    "hurried": ({**HANDS, **HURRIED}, "two hands, before the next four"),
+    "patient": ({**HANDS, **PATIENT}, "a time-out is worth nothing; the critic learns first"),
+    "patient_bootstrap": (
+        {**HANDS, **PATIENT, "timeout_bootstrap": True},
+        "patient, but a time-out bootstraps",
+    ),
+    "patient_discount": (
+        {**HANDS, **PATIENT, "gamma": 0.995},
+        "patient, but with more discount",
+    ),
+    "patient_early": (
+        {**HANDS, **PATIENT, "critic_warmup_updates": 1500, "warmup_episodes": 10},
+        "patient, but the actor starts as early as before",
+    ),
 }
 
 
-def job(task: str, name: str, seed: int, scenes: int) -> dict[str, Any]:
-    """Return what `run_seed` wants to know."""
+def job(task: str, name: str, seed: int, scenes: int, short: int = 0) -> dict[str, Any]:
+    """Return what `run_seed` wants to know; `short`: so many episodes, judged at their end."""
     config, episodes, every = TASKS[task]
+    if short:
+        episodes = every = short
     shipped = ROOT / "config" / "shipped" / task
     folder = RESULTS / task
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +146,7 @@ def main() -> None:
     parse.add_argument("--task", default="woolly_ball_pnp", choices=sorted(TASKS))
     parse.add_argument("--seeds", type=int, nargs="+", default=[10, 11])
     parse.add_argument("--scenes", type=int, default=100, help="per evaluation")
+    parse.add_argument("--episodes", type=int, default=0, help="0: as many as the task has")
     parse.add_argument("--processes", type=int, default=1)
     parse.add_argument("--list", action="store_true", help="name the trials and stop")
     parse.add_argument("--table", action="store_true", help="print what is finished and stop")
@@ -133,7 +160,9 @@ def main() -> None:
         return
     if not args.table:
         jobs = [
-            job(args.task, name, seed, args.scenes) for name in args.trials for seed in args.seeds
+            job(args.task, name, seed, args.scenes, args.episodes)
+            for name in args.trials
+            for seed in args.seeds
         ]
         missing = [one for one in jobs if not Path(one["log"]).exists()]
         with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -144,7 +145,7 @@ class Learner:
         if self.seen.get(episode.episode, -1) >= episode.revision:
             return False
         if episode.mode != EVALUATE:
-            self.replay.add(episode)
+            self.replay.add(self._as_learned(episode))
             if episode.episode not in self.seen:
                 self.episodes += 1
                 self.env_steps += episode.steps
@@ -245,6 +246,12 @@ class Learner:
             source = self.replay.demos if len(self.replay.demos) else self.replay.online
             self.algorithm.normaliser.fit(source.observations())
             self.normaliser_fitted = True
+
+    def _as_learned(self, episode: Episode) -> Episode:
+        """Return the episode as the critic takes it: a time-out may end it like a failure."""
+        if self.config.timeout_bootstrap or not episode.truncated:
+            return episode
+        return dataclasses.replace(episode, terminated=True, truncated=False)
 
     def _check_hashes(self, episode: Episode) -> None:
         for name in ("contract_sha256", "base_sha256"):

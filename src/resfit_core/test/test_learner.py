@@ -54,6 +54,19 @@ def test_fractional_budget_is_rounded_down(utd, steps, owed):
     assert made.updates_owed == owed
 
 
+def test_a_time_out_bootstraps_or_earns_nothing():
+    """Windows of 3 steps in an episode of 10: the last 3 reach its end and bootstrap no more."""
+    for bootstrap, ended in ((True, 0), (False, 3)):
+        made = learner(small_config(timeout_bootstrap=bootstrap))
+        made.add_episode(episode(1, 10))
+        online = made.replay.online
+        index = np.arange(10)
+        memory = online.memory(10)
+        online.fill(memory, index, 3, 0.9)
+        assert (memory.discount == 0).sum() == ended
+        assert not memory.reward.any()
+
+
 def test_divergence_is_an_error_in_words():
     """Bug: a learner at NaN went on and published; the driver then refused every step, unsaid."""
     made = learner()

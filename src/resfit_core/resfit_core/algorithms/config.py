@@ -53,6 +53,11 @@ class TrainConfig:
     batch_size: int = setting(128, "samples per update", least=1)
     gamma: float = setting(0.99, "discount per control step", least=0, most=1)
     n_step: int = setting(10, "longest window, control steps", least=1, most=1000)
+    timeout_bootstrap: bool = setting(
+        True,
+        "a time-out only cuts the episode, and its last observation's value counts; false: the "
+        "task had its time, so that a time-out earns nothing, like a failure",
+    )
     tau: float = setting(0.005, "share by which targets move per critic update", above=0, most=1)
     critic_lr: float = setting(3e-4, "learning rate of the critic", least=0)
     actor_lr: float = setting(1e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
