@@ -29,6 +29,8 @@ from resfit_ros.parameters import ParameterError, declare
 
 _POLL_S = 0.1
 _SAY_EVERY_S = 1.0
+_INPUTS = ("step", "executed_command")
+_SETTLE_S = 0.3  # that a writer is seen here does not say yet that it has seen this reader
 
 
 class RecorderNode(Node):
@@ -65,7 +67,6 @@ class RecorderNode(Node):
         self._closing = 0  # newest episode handed to the worker with a bag
         self._disk = Disk()
         store_weights(self, self._run_dir, self._contract, self._disk.do)
-        self._announcer = Announcer(self, self._run_dir)
         self._events_out = self.create_publisher(
             ours.OperatorEvent, "operator_event", qos.reliable(100)
         )
@@ -74,12 +75,29 @@ class RecorderNode(Node):
             ours.ExecutedCommand, "executed_command", self._on_executed, qos.reliable(400),
             raw=True,
         )  # fmt: skip
-        self.create_subscription(
-            ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
-        )
         self._get_steps = self.create_client(GetSteps, "residual_policy/get_steps")
-        self.create_service(GetEpisode, "recorder/get_episode", self._on_get_episode)
-        self.create_timer(_POLL_S, self._poll)
+        self._hears_since: float | None = None
+        self._begins = self.create_timer(_POLL_S, self._begin_when_it_hears)
+
+    def _begin_when_it_hears(self) -> None:
+        """Appear to the manager only once steps and answers reach this node.
+
+        A recorder that was started anew while the graph runs is otherwise found before the
+        driver has found it, the next episode begins, and its first answer is lost for good.
+        """
+        now = time.monotonic()
+        if not all(self.count_publishers(topic) for topic in _INPUTS):
+            self._hears_since = None
+        elif self._hears_since is None:
+            self._hears_since = now
+        elif now - self._hears_since >= _SETTLE_S:
+            self.destroy_timer(self._begins)
+            self._announcer = Announcer(self, self._run_dir)
+            self.create_subscription(
+                ours.EpisodeState, "episode_state", self._on_state, qos.LATCHED_IN
+            )
+            self.create_service(GetEpisode, "recorder/get_episode", self._on_get_episode)
+            self.create_timer(_POLL_S, self._poll)
 
     def stop(self) -> None:
         """Let the worker finish what is closing; what the disk refuses is lost, and said."""

@@ -324,3 +324,15 @@ def test_weights_of_a_learner_elsewhere_are_kept(ros, tmp_path):
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [
         weights_path(tmp_path, 3).name
     ]
+
+
+def test_it_appears_only_when_steps_and_answers_reach_it(ros, tmp_path):
+    """Else the manager begins an episode whose first answer the driver sends to nobody."""
+    probe = ros.probe()
+    probe.create_publisher(ours.Step, "step", 400)
+    heard = probe.create_subscription(ours.EpisodeRecorded, "episode_recorded", print, 100)
+    node = ros.add(RecorderNode, {**SITE, "run_dir": str(tmp_path / "run")})
+    assert ros.spin_until(lambda: node.count_publishers("step"))
+    assert not ros.spin_until(lambda: probe.count_publishers(heard.topic_name), timeout_s=1.0)
+    probe.create_publisher(ours.ExecutedCommand, "executed_command", 400)
+    assert ros.spin_until(lambda: probe.count_publishers(heard.topic_name))
