@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from resfit_ros.dds import stay_here
 from resfit_ros.node import make_executor
 
 _PORT = 24600  # + domain; a bound port marks the domain as taken, whoever else runs tests here
@@ -110,7 +110,7 @@ def domain() -> Iterator[int]:
 @contextlib.contextmanager
 def graph() -> Iterator[Graph]:
     """Give a test its own domain, context and executor."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    stay_here()
     with domain() as number:
         context = rclpy.Context()
         rclpy.init(context=context, domain_id=number)
