@@ -77,6 +77,9 @@ bench-learner: setup  ## time of a learner update, beside a plain one
 bench-control: setup  ## late ticks and latencies of the real-time loop beside a busy learner, 15 minutes
 	@$(RUN) python benchmarks/control_loop.py $(ARGS)
 
+bench-recording: setup  ## late ticks of the control loop with the recorder and without, in turn, 14 minutes
+	@$(RUN) python benchmarks/control_recording.py $(ARGS)
+
 bench-operator: setup  ## press to state, state to page, rewards on the right step
 	@$(RUN) python benchmarks/operator_panel.py $(ARGS)
 

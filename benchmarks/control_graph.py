@@ -1,4 +1,7 @@
-"""What `control_loop.py` runs: the graph of `train` in real time, its learner always at work."""
+"""What `control_loop.py` and `control_recording.py` run.
+
+The graph of `train` in real time, its learner always at work.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from resfit_bringup import graph, run, run_dir
+from resfit_bringup import graph, run
 from resfit_bringup.rules import Outcome
+from resfit_bringup.run_dir import open_run
 from resfit_bringup.supervisor import Supervisor
 from resfit_core.base.act import Act, ActConfig, fields_of
 from resfit_core.base.checkpoint import freeze
@@ -32,8 +36,8 @@ _LEARNER = {
 }
 
 
-class Bench:
-    """One graph at one control rate.
+class Site:
+    """Configuration and base policy of one control rate; runs are made from it.
 
     Attributes:
         contract: Of this rate.
@@ -43,7 +47,7 @@ class Bench:
         """Write configuration and base policy into `folder`.
 
         Args:
-            folder: Empty; of this run alone.
+            folder: Empty; of this site alone.
             rate_hz: Control rate [1/s], put into copies of robot and task.
             observation: `state` or `pixels`.
         """
@@ -62,39 +66,54 @@ class Bench:
         learning = yaml.safe_load((CONFIG / f"train/{name}.yaml").read_text())
         train = folder / "train.yaml"
         train.write_text(yaml.safe_dump({**learning, **_LEARNER}))
-        plan = graph.resolve(
-            "train",
-            {
-                "robot": str(robot),
-                "task": str(task),
-                "observation": observation,
-                "clock": "realtime",
-                "base": str(base),
-                "demos": str(CONFIG / "shipped/woolly_ball_pnp/demos"),
-                "train_config": str(train),
-                "episodes": "100000",
-                "evaluate_episodes": "0",
-                "wait_for_learner": "false",
-                "report": "false",
-                "keyboard": "false",
-                "run_dir": str(folder / "run"),
-            },
-        )
+        self._arguments = {
+            "robot": str(robot),
+            "task": str(task),
+            "observation": observation,
+            "clock": "realtime",
+            "base": str(base),
+            "demos": str(CONFIG / "shipped/woolly_ball_pnp/demos"),
+            "train_config": str(train),
+            "episodes": "100000",
+            "evaluate_episodes": "0",
+            "wait_for_learner": "false",
+            "report": "false",
+            "keyboard": "false",
+        }
+
+    def plan(self, run_dir: Path, record: str) -> graph.Plan:
+        """Return what `Bench` starts.
+
+        Args:
+            run_dir: Folder of the run, new or to be continued.
+            record: As the argument of `resfit run`; empty: without the recorder.
+        """
+        given = {**self._arguments, "run_dir": str(run_dir), "record": record or "none"}
+        plan = graph.resolve("train", given)
         # Demonstrations of this very contract do not exist; the learner does without.
         nodes = tuple(
             dataclasses.replace(node, parameters={**node.parameters, "demos": ""})
             if node.name == "learner"
             else node
             for node in plan.nodes
+            if record or node.name != "recorder"
         )
-        plan = dataclasses.replace(plan, nodes=nodes)
+        return dataclasses.replace(plan, nodes=nodes)
+
+
+class Bench:
+    """One run of the graph."""
+
+    def __init__(self, site: Site, run_dir: Path, record: str = "numbers") -> None:
+        """Make or continue the run's folder; arguments as those of `Site.plan`."""
+        plan = site.plan(run_dir, record)
         hashes = {
-            "robot": self.contract.robot,
-            "task": self.contract.task,
-            "contract_sha256": self.contract.sha256,
+            "robot": site.contract.robot,
+            "task": site.contract.task,
+            "contract_sha256": site.contract.sha256,
             "base_sha256": "",
         }
-        self.folder = run_dir.open_run(plan, hashes)
+        self.folder = open_run(plan, hashes)
         self._supervisor = Supervisor(
             run.commands(plan, self.folder), self.folder / "logs", self, plan.finisher
         )
@@ -110,20 +129,25 @@ class Bench:
         """End the run; called by the probe's thread."""
         self._supervisor.stop(Outcome(0, "measured enough"))
 
-    def learner_cpu_s(self) -> float:
-        """Return the CPU time that the learner's process has used so far [s]; 0: not found."""
-        wanted = str(self.folder).encode()
+    def cpu_s(self, name: str) -> float:
+        """Return the CPU time that a node of `resfit_residual` has used so far [s]; 0: no such."""
+        folder, executable = str(self.folder).encode(), f"resfit_residual/{name}".encode()
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 words = (entry / "cmdline").read_bytes()
-                if wanted in words and b"resfit_residual/learner" in words:
+                if folder in words and executable in words:
                     fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
                     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             except OSError:
                 continue  # it ended meanwhile
         return 0.0
+
+    def tell(self) -> None:
+        """Print how every node's log ends."""
+        for log in sorted((self.folder / "logs").glob("*.log")):
+            print(f"{log.name}: {log.read_text()[-400:]}", file=sys.stderr)
 
     # --- the supervisor's listener -------------------------------------------------------------
 

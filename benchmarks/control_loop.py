@@ -34,9 +34,10 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from control_graph import Bench
+from control_graph import Bench, Site
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from trajectory_msgs.msg import JointTrajectory
 
@@ -55,16 +56,28 @@ _CAPTURES = 20_000
 class Probe:
     """Listens to the graph; every number is a time at which somebody published."""
 
-    def __init__(self, contract: Contract, cpu_s: Callable[[], float]) -> None:
-        """Open nothing yet."""
-        self._contract, self._cpu_s = contract, cpu_s
+    def __init__(
+        self, contract: Contract, cpu_s: Callable[[str], float], closes: str = ""
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            contract: Of the graph.
+            cpu_s: CPU time of a node [s].
+            closes: Run that has no recorder: every ended episode is called closed in its place,
+                without a bag. Empty: there is one.
+        """
+        self._contract, self._cpu_s, self._closes = contract, cpu_s, closes
+        self._closed_out: Publisher | None = None
         self._asked: dict[int, tuple[int, int, int]] = {}  # stamp: published, camera, episode
         self.ticks: list[tuple[int, int, int, int, int]] = []
         """Episode, stamp, camera stamp, base action out, joint command out; all [ns]."""
         self.captures_ms: list[float] = []
         self.stats: dict[str, list[ours.LoopStats]] = {}
-        self.updates: list[tuple[float, float, int]] = []  # clock [s], CPU [s], updates
+        self.updates: list[tuple[float, float, float, int]] = []
+        """Clock [s], CPU of learner and of recorder [s], updates."""
         self._learning_from = self._running = 0
+        self._updates_before: int | None = None
 
     def watch(self, wanted: int, done: Callable[[], None]) -> None:
         """Listen until so many ticks were heard; run on a thread of its own."""
@@ -88,6 +101,10 @@ class Probe:
             topic = self._contract.camera(name).topic
             node.create_subscription(
                 Image, topic, self._on_image, qos.sensor("realtime", 2), raw=True
+            )
+        if self._closes:
+            self._closed_out = node.create_publisher(
+                ours.EpisodeRecorded, "episode_recorded", profile
             )
         began = said = time.monotonic()
         while len(self.ticks) < wanted:
@@ -131,13 +148,26 @@ class Probe:
     def _on_state(self, msg: ours.EpisodeState) -> None:
         if msg.phase == Phase.RUNNING:
             self._running = msg.episode
+        elif msg.phase == Phase.ENDED and self._closed_out is not None:
+            self._closed_out.publish(
+                ours.EpisodeRecorded(
+                    run_id=self._closes,
+                    episode=msg.episode,
+                    ended_by=msg.ended_by,
+                    steps=max(0, msg.credited_step + 1),
+                    complete=True,
+                )
+            )
 
     def _on_learner(self, msg: ours.LearnerStatus) -> None:
-        if not msg.updates:
+        if self._updates_before is None:
+            self._updates_before = msg.updates  # of the run that is continued
+        if msg.updates <= self._updates_before:
             return
         if not self._learning_from:
             self._learning_from = self._running + 1  # whole episodes only
-        self.updates.append((time.monotonic(), self._cpu_s(), msg.updates))
+        used = self._cpu_s("learner"), self._cpu_s("recorder")
+        self.updates.append((time.monotonic(), *used, msg.updates))
 
 
 def spread(values: np.ndarray) -> dict[str, float]:
@@ -149,19 +179,34 @@ def spread(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 2) for name, value in named.items()}
 
 
+def lateness(rate_hz: int, ticks: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return how many commands were late, and the time between two of one episode [ms].
+
+    Args:
+        rate_hz: Control rate [1/s].
+        ticks: As `Probe.ticks`, (n, 5).
+    """
+    gaps = np.diff(ticks[:, 4])[np.diff(ticks[:, 0]) == 0] / 1e6
+    return int(np.maximum(0, np.rint(gaps * rate_hz / 1e3) - 1).sum()), gaps
+
+
+def late_pct(late: int, gaps: int) -> float:
+    """Return late commands over commands that were due [%]."""
+    return round(100 * late / (gaps + late), 3)
+
+
 def summary(rate_hz: int, observation: str, probe: Probe) -> dict[str, Any]:
     """Return what was measured at one rate; times in milliseconds."""
-    episode, stamp, camera, out, command = np.array(probe.ticks, np.int64).T
-    gaps = np.diff(command)[np.diff(episode) == 0] / 1e6
-    period_ms = 1e3 / rate_hz
-    late = int(np.maximum(0, np.rint(gaps / period_ms) - 1).sum())
+    ticks = np.array(probe.ticks, np.int64)
+    _, stamp, camera, out, command = ticks.T
+    late, gaps = lateness(rate_hz, ticks)
     stages = {
         "capture: camera stamp -> published": np.array(probe.captures_ms),
         "camera stamp -> base action published": (out - camera) / 1e6,
         "base action -> joint command published": (command - out) / 1e6,
         "camera stamp -> joint command published": (command - camera) / 1e6,
         "staleness: joint stamp -> base action": (out - stamp) / 1e6,
-        "period, off by": np.abs(gaps - period_ms),
+        "period, off by": np.abs(gaps - 1e3 / rate_hz),
     }
     rows = {name: spread(values) for name, values in stages.items() if len(values)}
     for node, said in probe.stats.items():
@@ -179,10 +224,11 @@ def summary(rate_hz: int, observation: str, probe: Probe) -> dict[str, Any]:
         "observation": observation,
         "ticks": len(probe.ticks),
         "late": late,
-        "late_pct": round(100 * late / (len(gaps) + late), 3),
+        "late_pct": late_pct(late, len(gaps)),
         "dropped": int(base[-1].dropped - base[0].dropped) if base else 0,
         "learner_cpu_pct": round(100 * (last[1] - first[1]) / seconds),
-        "learner_updates_per_s": round((last[2] - first[2]) / seconds, 1),
+        "recorder_cpu_pct": round(100 * (last[2] - first[2]) / seconds),
+        "learner_updates_per_s": round((last[3] - first[3]) / seconds, 1),
         "stages_ms": rows,
     }
 
@@ -203,23 +249,24 @@ def measure(rate_hz: int, observation: str, ticks: int) -> dict[str, Any] | None
     """Run the graph at one rate; None where there was no tick."""
     print(f"{rate_hz} Hz, {observation}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="control_") as folder:
-        bench = Bench(Path(folder), rate_hz, observation)
-        probe = Probe(bench.contract, bench.learner_cpu_s)
+        site = Site(Path(folder), rate_hz, observation)
+        bench = Bench(site, Path(folder) / "run")
+        probe = Probe(site.contract, bench.cpu_s)
         thread = threading.Thread(target=probe.watch, args=(ticks, bench.stop), daemon=True)
         bench.run(thread)
         if not probe.ticks:
-            for log in sorted((bench.folder / "logs").glob("*.log")):
-                print(f"{log.name}: {log.read_text()[-400:]}", file=sys.stderr)
+            bench.tell()
             return None
         return summary(rate_hz, observation, probe)
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write(path: Path, rows: list[dict[str, Any]], **more: Any) -> None:
     """Write what was measured so far."""
     path.parent.mkdir(parents=True, exist_ok=True)
     result = {
         "machine": {"cpus": os.cpu_count(), "system": platform.platform()},
         "load_1min": os.getloadavg()[0],
+        **more,
         "rows": rows,
     }
     path.write_text(json.dumps(result, indent=1) + "\n")
