@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from resfit_bringup import shared_memory
+from resfit_bringup.node_log import NodeLog
 from resfit_bringup.processes import Child, Command
 from resfit_bringup.rules import Limits, Outcome, Rules
 
@@ -70,7 +71,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._rules = Rules(self._limits, finisher)
         self._messages: queue.Queue = queue.Queue()
-        self._logs: dict[str, object] = {}
+        self._logs: dict[str, NodeLog] = {}
         self._signals: list[tuple[int, float]] = []  # number, steady clock [s]
         self._outcome: Outcome | None = None
         self._stopped_at = 0.0
@@ -85,9 +86,7 @@ class Supervisor:
             stack.enter_context(self._signals_caught())
             for node in self._nodes:
                 name = node.command.name
-                self._logs[name] = stack.enter_context(
-                    open(self._log_dir / f"{name}.log", "a", buffering=1, errors="replace")
-                )
+                self._logs[name] = stack.enter_context(NodeLog(self._log_dir / f"{name}.log"))
             stack.callback(self._kill_all)
             for node in self._nodes:
                 self._start(node)
@@ -154,7 +153,7 @@ class Supervisor:
     def _line(self, name: str, text: str) -> None:
         node = next(n for n in self._nodes if n.command.name == name)
         node.last_line = text.strip() or node.last_line
-        print(text, file=self._logs[name])
+        self._logs[name].write(text)
         self._listener.line(name, text)
 
     def _start(self, node: _Managed) -> None:
@@ -163,7 +162,7 @@ class Supervisor:
         node.last_line = ""
         shared_memory.clean()
         if node.starts > 1:
-            print(f"--- start {node.starts} ---", file=self._logs[node.command.name])
+            self._logs[node.command.name].write(f"--- start {node.starts} ---")
         node.child = Child(node.command, self._messages)
 
     def _ended(self, node: _Managed, code: int) -> None:

@@ -5,6 +5,7 @@ Times are limits, never measured to be short: every wait ends as soon as its eve
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ pytest.importorskip("honcho", reason="honcho is not installed ('make setup' inst
 
 from resfit_bringup import shared_memory
 from resfit_bringup import supervisor as supervisor_module
+from resfit_bringup.node_log import NodeLog
 from resfit_bringup.processes import Command
 from resfit_bringup.rules import Limits, Outcome
 from resfit_bringup.supervisor import Supervisor
@@ -99,6 +101,29 @@ def test_a_required_node_ends_the_run_with_its_last_line(tmp_path):
     assert outcome.code == 1
     assert outcome.reason == "twin ended with exit code 1: no answer to stamp 3.05"
     assert "no answer" in (tmp_path / "logs" / "twin.log").read_text()
+
+
+def test_a_disk_that_takes_no_log_line_ends_no_run(tmp_path):
+    """Bug: the supervisor itself died of a full disk, and every node with it."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/manager.log").symlink_to("/dev/full")
+    listener = Listener()
+    outcome = supervise(tmp_path, [node(tmp_path, "manager", "print('done')\n")], listener)
+    assert (outcome.code, listener.lines) == (0, [("manager", "done")])
+
+
+def test_lines_that_the_disk_refused_are_counted(tmp_path):
+    file = tmp_path / "a.log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with NodeLog(file) as log:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            log.write("lost")
+            log.write("lost as well")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log.write("kept")
+    assert file.read_text() == "--- 2 lines are missing here: the disk refused them ---\nkept\n"
 
 
 def test_another_node_is_started_again_and_the_run_goes_on(tmp_path):

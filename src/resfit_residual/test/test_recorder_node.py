@@ -37,8 +37,8 @@ SUCCESS = {
 class Graph:
     """Plays everybody else."""
 
-    def __init__(self, ros, run_dir):
-        self.ros, self.run_dir = ros, run_dir
+    def __init__(self, ros, run_dir, **parameters):
+        self.ros, self.run_dir, self.parameters = ros, run_dir, parameters
         self.probe = probe = ros.probe()
         self.states = probe.create_publisher(ours.EpisodeState, "episode_state", qos.LATCHED)
         self.steps = probe.create_publisher(ours.Step, "step", 400)
@@ -54,9 +54,8 @@ class Graph:
         self.start()
 
     def start(self):
-        self.node = self.ros.add(
-            RecorderNode, {**SITE, "run_dir": str(self.run_dir), "patience_s": 0.2}
-        )
+        given = {**SITE, "run_dir": str(self.run_dir), "patience_s": 0.2, **self.parameters}
+        self.node = self.ros.add(RecorderNode, given)
         topics = (
             "episode_state",
             "step",

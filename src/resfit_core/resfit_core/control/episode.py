@@ -310,7 +310,7 @@ class EpisodeManager:
 
     def _finish(self) -> None:
         now = self._clocks.steady_ns()
-        waits_for = self._budget.unsaved(now, self._book.last_practice)
+        waits_for = self._book.owed() or self._budget.unsaved(now, self._book.last_practice)
         self._finishing = bool(waits_for)
         if not waits_for:
             self._change(Phase.FINISHED, ALL_DONE)
@@ -333,16 +333,18 @@ class EpisodeManager:
             now, self._slot.mode, last_closed=self._book.last_bag,
             last_practice=self._book.last_practice,
         )  # fmt: skip
+        if not waits_for:
+            wall_s, waited_ns = self._clocks.wall_s(), self._time.note_wait()
+            self._line = new_line(self._book.number, self._slot, wall_s, waited_ns)
+            waits_for = self._book.begin(self._line)
         if waits_for:
             if waits_for != self._waits_for:
                 self._change(Phase.READY, f"waits for: {waits_for}")
             self._waits_for = waits_for
             return
+        self._time.forget_wait()
         start = self._first_ns or self._clocks.graph_ns()
         self._steps = EpisodeSteps(start, self._settings.period_ns, even=self._settings.lockstep)
-        wall_s = self._clocks.wall_s()
-        self._line = new_line(self._book.number, self._slot, wall_s, self._time.take_waited())
-        self._book.begin(self._line)
         version = self._budget.required_version(now, evaluates=evaluates)
         why = self._book.stepped_back or "running"
         self._change(Phase.RUNNING, why, start_ns=start, required_weights_version=version)

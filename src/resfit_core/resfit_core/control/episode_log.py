@@ -38,16 +38,28 @@ class EpisodeLog:
         self.open_episode = self._read_mark()
 
     def begin(self, line: EpisodeLine) -> None:
-        """Mark the episode as open: its number is taken from now on, whatever happens."""
+        """Mark the episode as open: its number is taken from now on, whatever happens.
+
+        Raises:
+            OSError: The disk refuses; nothing has changed.
+        """
         part = self._mark.with_suffix(".part")
         _write_synced(part, json.dumps(dataclasses.asdict(line)) + "\n", "w")
         part.replace(self._mark)
         sync_folder(self._dir)
 
     def append(self, line: EpisodeLine) -> None:
-        """Write the line of an ended episode; the mark goes afterwards."""
+        """Write the line of an ended episode; the mark goes afterwards.
+
+        Raises:
+            OSError: The disk refuses; nothing has changed, it may be tried again.
+        """
         known = self._path.exists()
-        _write_synced(self._path, json.dumps(dataclasses.asdict(line)) + "\n", "a")
+        try:
+            _write_synced(self._path, json.dumps(dataclasses.asdict(line)) + "\n", "a")
+        except OSError:
+            _cut_half_line(self._path)  # or the next line would be glued to it
+            raise
         if not known:
             sync_folder(self._dir)
         with contextlib.suppress(FileNotFoundError):

@@ -43,16 +43,15 @@ class EpisodeTime:
         """Return how long it has been waited for [ns]."""
         return self._clocks.steady_ns() - self._since_ns
 
-    def note_wait(self) -> None:
-        """Count what was waited as time between episodes, and wait on."""
+    def note_wait(self) -> int:
+        """Count what was waited as time between episodes, and wait on; return the count [ns]."""
         self._waited_ns += self.passed_ns()
         self.restart()
+        return self._waited_ns
 
-    def take_waited(self) -> int:
-        """Return the time counted since the last call, up to now [ns]."""
-        self.note_wait()
-        waited, self._waited_ns = self._waited_ns, 0
-        return waited
+    def forget_wait(self) -> None:
+        """Count anew: an episode begins."""
+        self._waited_ns = 0
 
 
 class SceneTries:

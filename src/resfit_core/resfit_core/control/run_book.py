@@ -42,6 +42,7 @@ class RunBook:
         """Take off the plan what the log holds already."""
         self._log, self._aborts_allowed, self._guard = log, aborts_allowed, guard or Guard()
         self._aborted_in_a_row = 0
+        self._owed: deque[EpisodeLine] = deque()  # lines that the disk refused
         self._verdicts: dict[int, Verdict] = {}
         self.stepped_back = ""
         for line in log.lines:
@@ -85,9 +86,33 @@ class RunBook:
         if mode in (Mode.WARMUP, Mode.TRAIN):
             self.last_practice = max(self.last_practice, episode)
 
-    def begin(self, line: EpisodeLine) -> None:
-        """Note that the episode runs: from now on its number is taken."""
-        self._log.begin(line)
+    def begin(self, line: EpisodeLine) -> str:
+        """Note that the episode runs: from now on its number is taken.
+
+        Returns:
+            What that waits for, the episode may not run yet; empty: it may.
+        """
+        owed = self.owed()
+        if owed:
+            return owed
+        try:
+            self._log.begin(line)
+        except OSError as error:
+            return _refused(error)
+        return ""
+
+    def owed(self) -> str:
+        """Write what the disk refused before; return why it still does, empty: nothing is owed.
+
+        Until then a crash finds the episode as one that was open.
+        """
+        try:
+            while self._owed:
+                self._log.append(self._owed[0])
+                self._owed.popleft()
+        except OSError as error:
+            return _refused(error)
+        return ""
 
     def file(self, ended: Ended, *, lost: bool) -> None:
         """Write a closed episode down; an aborted one will be run again.
@@ -125,7 +150,8 @@ class RunBook:
 
     def _append(self, ended: Ended) -> None:
         line = finished_line(ended)
-        self._log.append(line)
+        self._owed.append(line)
+        self.owed()
         self._note(line)
 
     def _note(self, line: EpisodeLine) -> None:
@@ -140,6 +166,11 @@ class RunBook:
     def _take_out(self, slot: Slot) -> None:
         if _planned(slot) in self._queue:
             self._queue.remove(_planned(slot))
+
+
+def _refused(error: OSError) -> str:
+    """Return in words that the disk does not take the run's log."""
+    return f"room for the log of the run ({error.strerror or error})"
 
 
 def _planned(slot: Slot) -> Slot:
