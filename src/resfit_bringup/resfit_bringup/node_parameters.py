@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from resfit_bringup.errors import UsageError
+from resfit_core.strict_yaml import load_yaml
 
 if TYPE_CHECKING:
     from resfit_bringup.graph import Node
@@ -50,7 +51,7 @@ def merge(nodes: tuple[Node, ...], file: str) -> tuple[Node, ...]:
 
 def _sections(file: str) -> dict[str, Mapping[str, Any]]:
     try:
-        loaded = yaml.safe_load(Path(file).read_text())
+        loaded = load_yaml(file)
     except OSError as error:
         raise UsageError(f"params_file:={file}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:

@@ -33,6 +33,8 @@ _NETS += ("acting_actor",)
 _OPTIMIZERS = ("actor_optimizer", "critic_optimizer")
 _COUNTERS = ("env_steps", "episodes", "last_episode", "steps_at_start", "normaliser_fitted")
 _STATE = "learner.safetensors"
+_SLOTS = {"exp_avg": True, "exp_avg_sq": True, "step": False}
+"""What AdamW keeps of a parameter; true: in its shape, false: one number."""
 
 
 BEST = "best.safetensors"
@@ -133,14 +135,24 @@ def load(learner: Learner, folder: Path, name: str = _STATE) -> None:
         ) from error
     except tensorfile.TensorFileError as error:
         raise DamagedError(str(error)) from error
-    _check(learner, path, header, tensors)
     # Everything that can fail comes before the first change: a refused checkpoint changes nothing.
-    episodes = {
-        side: [_read_episode(folder, sha) for sha in header["replay"][side]]
-        for side in ("demos", "online")
-    }
+    try:
+        _check(learner, path, header, tensors)
+        episodes = {
+            side: [_read_episode(folder, sha) for sha in header["replay"][side]]
+            for side in ("demos", "online")
+        }
+        learner.replay.check(*episodes["demos"], *episodes["online"])
+        _check_tensors(learner.algorithm, path, tensors)
+        _check_counts(header, tensors)
+    except CheckpointError:
+        raise
+    except (*tensorfile.UNREADABLE, AttributeError, RuntimeError, OverflowError) as error:
+        raise DamagedError(
+            f"{path}: it does not hold the state of a learner of ours ({error!r:.200}); use "
+            "another copy of it"
+        ) from error
     algorithm = learner.algorithm
-    _check_tensors(algorithm, path, tensors)
     for name in _nets(algorithm):
         getattr(algorithm, name).load_state_dict(_strip(tensors, f"{name}/"))
     for name in _OPTIMIZERS:
@@ -150,7 +162,7 @@ def load(learner: Learner, folder: Path, name: str = _STATE) -> None:
     algorithm.actor_updates = header["actor_updates"]
     for name in _COUNTERS:
         setattr(learner, name, header["counters"][name])
-    learner.seen = {int(episode): int(revision) for episode, revision in header["seen"]}
+    learner.seen = dict(map(tuple, header["seen"]))
     learner.replay.restore(**episodes)
     learner.replay.rng.bit_generator.state = json.loads(header["sampler"])
     if learner.replay.sha256() != header["replay_sha256"]:
@@ -194,10 +206,13 @@ def _check_tensors(algorithm: ResFiT, path: Path, tensors: dict[str, np.ndarray]
     for name in _nets(algorithm):
         state = getattr(algorithm, name).state_dict()
         wanted |= {f"{name}/{key}": tuple(value.shape) for key, value in state.items()}
+    for name in _OPTIMIZERS:
+        if any(key.startswith(f"{name}/") for key in tensors):  # none before the first update
+            wanted |= _optimizer_shapes(name, getattr(algorithm, name), tensors)
     found = {
         name: array.shape
         for name, array in tensors.items()
-        if name.split("/")[0] in _NETS and "/" in name
+        if name.split("/")[0] in (*_NETS, *_OPTIMIZERS) and "/" in name
     }
     wrong = sorted(key for key in {*wanted, *found} if wanted.get(key) != found.get(key))
     if wrong:
@@ -206,6 +221,46 @@ def _check_tensors(algorithm: ResFiT, path: Path, tensors: dict[str, np.ndarray]
             f"{path}: tensor '{key}' has shape {found.get(key)}, these nets need "
             f"{wanted.get(key)} ({len(wrong)} differ); use the settings it was written with"
         )
+
+
+def _optimizer_shapes(
+    name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, np.ndarray]
+) -> dict[str, tuple[int, ...]]:
+    """Return what an optimiser keeps: for each parameter that it stepped, slots of its shape."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    stepped = {key.split("/")[1] for key in tensors if key.startswith(f"{name}/")}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number in stepped:
+        shape = tuple(parameters[int(number)].shape)
+        for slot, own in _SLOTS.items():
+            shapes[f"{name}/{number}/{slot}"] = shape if own else (1,)
+    return shapes
+
+
+def _check_counts(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Try what is no tensor on stand-ins.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: It is missing or makes no sense.
+    """
+    counters = dict(header["counters"])
+    if type(counters.pop("normaliser_fitted")) is not bool:
+        raise TypeError("normaliser_fitted is no truth value")
+    if counters["steps_at_start"] is None:
+        del counters["steps_at_start"]
+    pairs = [number for pair in header["seen"] for number in pair]
+    if not all(len(pair) == 2 for pair in header["seen"]):
+        raise ValueError("seen: pairs of episode and revision are needed")
+    for value in (*counters.values(), *pairs, header["critic_updates"], header["actor_updates"]):
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise ValueError(f"a count is {value!r:.50}")
+    if not isinstance(header["replay_sha256"], str):
+        raise TypeError("replay_sha256 is no hash")
+    torch.Generator().set_state(torch.from_numpy(tensors["generator"].copy()))
+    np.random.default_rng(0).bit_generator.state = json.loads(header["sampler"])
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"tensor '{name}' is not finite")
 
 
 def _strip(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, torch.Tensor]:

@@ -21,6 +21,7 @@ import numpy as np
 from resfit_core.control.limits import SafetyLimits, load_limits
 from resfit_core.strict_yaml import ContractError, check_keys, check_keys_in, read_yaml
 
+_MOST = 1e9  # no length, rate or angle of a robot comes near it; infinity would be no limit
 WRENCH_SIZE = 6  # force [N] and torque [Nm]
 POSITION_SIZE = 3  # [m]
 
@@ -262,6 +263,18 @@ def load_contract(
     Raises:
         ContractError: If a file is missing or wrong; the text names file, key and fix.
     """
+    try:
+        return _merged(robot_file, task_file, variant)
+    except ContractError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        raise ContractError(
+            f"{robot_file} or {task_file}: a value has another form than in the shipped files "
+            f"({error}): compare the two"
+        ) from error
+
+
+def _merged(robot_file: str | Path, task_file: str | Path, variant: str) -> Contract:
     robot = read_yaml(robot_file)
     task = read_yaml(task_file)
     check_keys(robot, _ROBOT_KEYS, str(robot_file))
@@ -289,6 +302,10 @@ def load_contract(
     canonical = json.dumps(merged, sort_keys=True, separators=(",", ":"))
     joints = _joints(robot["joints"], robot_file)
     check_keys_in(robot["max_step_rad"], {j.group for j in joints}, f"{robot_file}: max_step_rad")
+    steps = {
+        group: _positive(robot["max_step_rad"], group, f"{robot_file}: max_step_rad")
+        for group in robot["max_step_rad"]
+    }
     contract = Contract(
         robot=str(robot["robot"]),
         task=str(task["task"]),
@@ -306,8 +323,8 @@ def load_contract(
         images=tuple(chosen["images"]),
         image_size=int(_positive(task, "image_size", task_file)),
         horizon_steps=int(_positive(task, "horizon_steps", task_file)),
-        reaction_time_s=float(task["reaction_time_s"]),
-        max_step_rad=tuple(float(robot["max_step_rad"].get(j.group, np.inf)) for j in joints),
+        reaction_time_s=_reaction(task["reaction_time_s"], task_file),
+        max_step_rad=tuple(steps.get(j.group, np.inf) for j in joints),
         max_observation_age_s=_positive(robot, "max_observation_age_s", robot_file),
         command_timeout_s=_positive(robot, "command_timeout_s", robot_file),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
@@ -326,9 +343,19 @@ def load_contract(
 
 def _positive(data: Mapping[str, Any], key: str, where: str | Path) -> float:
     value = data[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ContractError(f"{where}: '{key}' is {value!r}, a number above 0 is needed")
+    if not _is_number(value) or not value > 0:
+        raise ContractError(f"{where}: '{key}' is {value!r}, a finite number above 0 is needed")
     return float(value)
+
+
+def _reaction(value: Any, where: str | Path) -> float:
+    if not _is_number(value) or value < 0:
+        raise ContractError(f"{where}: 'reaction_time_s' is {value!r}, 0 s or more are needed")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _joints(data: Any, where: str | Path) -> tuple[Joint, ...]:
@@ -341,6 +368,10 @@ def _joints(data: Any, where: str | Path) -> tuple[Joint, ...]:
                 f"{where}: joint '{name}' is {row!r}, [lower, upper, velocity, group] is needed"
             )
         lower, upper, velocity, group = row
+        if not all(_is_number(value) for value in row[:3]):
+            raise ContractError(
+                f"{where}: joint '{name}' is {row!r}, three finite numbers and a group are needed"
+            )
         joint = Joint(str(name), float(lower), float(upper), float(velocity), str(group))
         if not joint.lower < joint.upper or not joint.velocity > 0:
             raise ContractError(
@@ -351,11 +382,15 @@ def _joints(data: Any, where: str | Path) -> tuple[Joint, ...]:
 
 
 def _cameras(data: Any, where: str | Path) -> tuple[Camera, ...]:
+    if not isinstance(data, Mapping):
+        raise ContractError(f"{where}: 'cameras' must map names to streams; {{}}: none")
     cameras = []
     for name, row in data.items():
         check_keys(
             row, {"topic", "width", "height", "frame", "rate_hz"}, f"{where}: camera {name}"
         )
+        for key in ("width", "height", "rate_hz"):
+            _positive(row, key, f"{where}: camera {name}")
         cameras.append(Camera(name=str(name), **row))
     return tuple(cameras)
 

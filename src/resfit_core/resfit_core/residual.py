@@ -33,6 +33,13 @@ MOST_WIDE = 1 << 14
 """Largest size of a layer, observation or action that weights may name."""
 
 
+MOST_LARGE = 1e6
+"""Largest number in a tensor: beyond it an action may overflow, and not be a number."""
+
+MOST_COUNTED = 2**32 - 1
+"""Largest version and number of updates, as in `PolicyWeights`."""
+
+
 class WeightsError(ValueError):
     """Weights that are damaged or belong to another contract, base or shape."""
 
@@ -118,7 +125,7 @@ class ResidualPolicy:
         except WeightsError:
             raise
         except (
-            KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError,
+            LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError,
             OverflowError,
         ) as error:  # fmt: skip
             raise WeightsError(
@@ -229,13 +236,29 @@ class ResidualPolicy:
                 "run learner and residual from the same release"
             )
         for name, array in tensors.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise WeightsError(f"weights: tensor '{name}' is not finite; the old ones stay")
+            if array.dtype != np.float32:
+                raise WeightsError(f"weights: tensor '{name}' is {array.dtype}, not float32")
+            if not (np.abs(array) <= MOST_LARGE).all():
+                raise WeightsError(
+                    f"weights: tensor '{name}' is not finite or passes {MOST_LARGE:g}; the old "
+                    "ones stay"
+                )
         sizes = {key: header.get(key) for key in ("obs_dim", "act_dim", "actor_width")}
         for key, value in sizes.items():
             # Nets are made of these sizes before their tensors are looked at.
             if not isinstance(value, int) or not 0 < value <= MOST_WIDE:
                 raise WeightsError(f"weights: {key} is {value!r}, 1 to {MOST_WIDE} are taken")
+        if not (tensors["normaliser.std"] > 0).all():
+            raise WeightsError(
+                "weights: tensor 'normaliser.std' must be above 0; the old ones stay"
+            )
+        for key in ("version", "updates"):
+            value = header[key]
+            if not isinstance(value, int) or not 0 <= value <= MOST_COUNTED:
+                raise WeightsError(f"weights: {key} is {value!r}, 0 to {MOST_COUNTED} are taken")
+        clip = header["observation_clip"]
+        if not isinstance(clip, int | float) or not 0 < clip <= MOST_LARGE:
+            raise WeightsError(f"weights: observation_clip is {clip!r}, it must be above 0")
         for name, mine in self._hashes.items():
             if header[name] != mine:
                 raise WeightsError(

@@ -14,6 +14,33 @@ class ContractError(ValueError):
     """A robot, task or data item does not keep the contract. The text names value and fix."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without Python's own types, in which no key may stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice: the later one would win unseen."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.YAMLError(f"key '{key.value}' stands twice{key.start_mark}")
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: str | Path) -> Any:
+    """Read a YAML file, whatever it holds.
+
+    Raises:
+        OSError: It cannot be read.
+        yaml.YAMLError: It is no YAML, no UTF-8, nested without end, or a key stands twice.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise yaml.YAMLError(str(error)) from error
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read one YAML mapping.
 
@@ -21,9 +48,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ContractError: If the file is missing, no YAML, or not a mapping.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text())
+        loaded = load_yaml(path)
     except FileNotFoundError as error:
         raise ContractError(f"config file '{path}' does not exist") from error
+    except OSError as error:
+        raise ContractError(f"config file '{path}' cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise ContractError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):

@@ -24,6 +24,10 @@ from resfit_core.files import sync_folder
 _KEY = "resfit"
 
 
+UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RecursionError)
+"""What reading bytes or JSON of a stranger raises; brackets nested without end do the last."""
+
+
 class TensorFileError(ValueError):
     """The bytes are not what was written, or hold something else."""
 
@@ -48,9 +52,12 @@ def unpack(data: bytes, what: str = "tensor file") -> tuple[dict[str, np.ndarray
     try:
         arrays = _load(bytes(data))
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(bytes(data[8 : 8 + length]))["__metadata__"][_KEY]
-        return arrays, json.loads(header)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        text = json.loads(bytes(data[8 : 8 + length]))["__metadata__"][_KEY]
+        header = json.loads(text)
+        if not isinstance(header, dict):
+            raise TypeError(f"the header is a {type(header).__name__}")
+        return arrays, header
+    except UNREADABLE as error:
         raise TensorFileError(
             f"{what}: {len(data)} bytes are not a whole resfit safetensors file ({error}); "
             "fetch or write it again"
@@ -72,7 +79,7 @@ def unpack_sealed(data: bytes, what: str) -> tuple[dict[str, np.ndarray], dict[s
         TensorFileError: Cut short, not ours, or not what was written.
     """
     tensors, header = unpack(data, what)
-    seal = header.pop(_SEAL, "") if isinstance(header, dict) else ""
+    seal = header.pop(_SEAL, "")
     found = sha256(pack(tensors, header)) if seal else "none"
     if found != seal:
         raise TensorFileError(
@@ -94,7 +101,9 @@ def read_header(path: Path) -> dict[str, Any]:
             if length > path.stat().st_size:
                 raise TensorFileError(f"{path}: cut short or no safetensors file; write it again")
             return json.loads(json.loads(file.read(length))["__metadata__"][_KEY])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except TensorFileError:
+        raise
+    except (OSError, *UNREADABLE) as error:
         raise TensorFileError(f"{path}: no header of ours can be read ({error})") from error
 
 

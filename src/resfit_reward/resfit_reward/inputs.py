@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from resfit_core.control.press import Press
+from resfit_core.strict_yaml import load_yaml
 from resfit_reward import linux_keys
 
 GO = "GO"
@@ -60,7 +61,7 @@ class Inputs:
             MappingError: The file, a device, a key or a meaning is wrong.
         """
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            data = load_yaml(path)
         except (OSError, yaml.YAMLError) as error:
             words = " ".join(str(error).split())
             raise MappingError(f"mapping '{path}' cannot be read: {words}") from error

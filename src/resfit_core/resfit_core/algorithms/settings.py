@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from resfit_core.strict_yaml import load_yaml
+
 _Settings = TypeVar("_Settings")
 
 
@@ -84,7 +86,7 @@ def from_yaml(kind: type[_Settings], path: str | Path) -> _Settings:
         ConfigError: no such file, no mapping, an unknown key or a bad value.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = load_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML ({error})") from error
     if values is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rosbags.interfaces import MessageDefinitionFormat
-from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import TypesysError
+from rosbags.rosbag2 import Reader
 from rosbags.typesys.store import Typestore
 
 from resfit_core.blind import seal
@@ -206,7 +206,7 @@ def _read(path: Path, manifest: Manifest, verdict: Verdict) -> RecordedEpisode:
             contract_sha256=manifest.contract_sha256,
             base_sha256=manifest.base_sha256,
         )
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, OverflowError, MemoryError) as error:
         raise BagError(f"{who}: lengths differ ({error}); record it again") from error
 
 
@@ -251,18 +251,34 @@ def check_bytes(file: Path, who: str, sha256: str) -> None:
 
 def _messages(file: Path, who: str) -> tuple[list[Any], dict[int, Any]]:
     """Return the steps in order and the executed commands by stamp."""
-    try:
-        with Reader(file) as reader:
-            store = open_store(reader, who)
-            found: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
-            for connection, _, data in reader.messages():
-                if connection.topic in ("step", "executed_command"):
-                    message = store.deserialize_cdr(data, connection.msgtype)
-                    found[connection.topic].append(message)
-    except (ReaderError, SerdeError, TypesysError, AssertionError) as error:
-        raise BagError(f"{who}: no readable MCAP bag ({error}); remove the folder") from error
+    with readable(who), Reader(file) as reader:
+        store = open_store(reader, who)
+        found: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
+        for connection, _, data in reader.messages():
+            if connection.topic in ("step", "executed_command"):
+                message = store.deserialize_cdr(data, connection.msgtype)
+                found[connection.topic].append(message)
     steps = sorted({m.step: m for m in found["step"]}.items())
     return [m for _, m in steps], {stamp_of(m): m for m in found["executed_command"]}
+
+
+@contextlib.contextmanager
+def readable(who: str) -> Iterator[None]:
+    """Say in words what goes wrong while a stranger's MCAP is read.
+
+    Args:
+        who: File and episode, for the error's words.
+
+    Raises:
+        BagError: Whatever its reader raised; forged bytes make it raise all sorts of things.
+    """
+    try:
+        yield
+    except BagError:
+        raise
+    except Exception as error:
+        words = str(error) or type(error).__name__
+        raise BagError(f"{who}: no readable MCAP bag ({words}); remove the folder") from error
 
 
 def open_store(reader: Reader, who: str) -> Typestore:

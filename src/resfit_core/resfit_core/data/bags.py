@@ -163,7 +163,7 @@ def read_manifest(path: Path) -> Manifest:
         data = json.loads(file.read_text())
     except FileNotFoundError:
         raise BagError(f"{file}: missing, so no closed episode of ours; {again}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BagError(f"{file}: damaged ({error}); {again}") from error
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
@@ -172,7 +172,25 @@ def read_manifest(path: Path) -> Manifest:
     missing = [name for name in names if name not in data]
     if missing:
         raise BagError(f"{file}: key '{missing[0]}' is missing; {again}")
+    for name in names:
+        if not _fits(name, data[name]):
+            raise BagError(f"{file}: key '{name}' is {data[name]!r:.100}; {again}")
     return Manifest(**{name: data[name] for name in names})
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a value is of its field's type, and within what a message can say."""
+    kind = Manifest.__dataclass_fields__[name].type
+    if kind == "int":
+        least = -1 if name == "credited_step" else 0
+        most = 2**64 if name == "seed" else 2**32
+        return type(value) is int and least <= value < most
+    if kind == "float":
+        return type(value) in (int, float) and value in (0, 1)  # of floats there is the reward
+    if name == "bag_file":
+        # A name beside the manifest, never a path that leads elsewhere.
+        return isinstance(value, str) and value == Path(value).name and "\0" not in value
+    return type(value) is {"bool": bool, "str": str}[kind]
 
 
 def list_episodes(folder: Path) -> list[Path]:

@@ -37,6 +37,7 @@ _META = {
 }
 # Float32 rounding of a clipped action may pass 1 by one unit in the last place.
 _ACTION_LIMIT = 1.0 + 1e-5
+_MOST = 1e9  # of any number: its square must fit into a float32 mean
 
 
 class EpisodeError(ValueError):
@@ -144,8 +145,7 @@ class Episode:
             tensors, header = tensorfile.unpack(data, "episode")
         except tensorfile.TensorFileError as error:
             raise EpisodeError(str(error)) from error
-        if not isinstance(header, dict) or header.get("format") != _FORMAT:
-            header = header if isinstance(header, dict) else {}
+        if header.get("format") != _FORMAT:
             raise EpisodeError(
                 f"episode: format is {header.get('format')!r}, expected {_FORMAT!r}; "
                 "record it again or use the release that wrote it"
@@ -154,6 +154,11 @@ class Episode:
         missing += [name for name in _META if name not in header]
         if missing:
             raise EpisodeError(f"episode: missing {missing}; record it again")
+        kinds = {n: tensors[n].dtype for n in (*_FLOATS, *_FLAGS, _PROPOSED) if n in tensors}
+        wrong = [n for n, found in kinds.items() if found != (bool if n in _FLAGS else np.float32)]
+        wrong += [name for name, kind in _META.items() if type(header[name]) is not kind]
+        if wrong:
+            raise EpisodeError(f"episode: {wrong} are of another type; record it again")
         images = {k[len(_IMAGES) :]: v for k, v in tensors.items() if k.startswith(_IMAGES)}
         fields: dict[str, Any] = {name: tensors[name] for name in (*_FLOATS, *_FLAGS)}
         fields[_PROPOSED] = tensors.get(_PROPOSED)
@@ -215,9 +220,9 @@ class Episode:
 
     def _check_values(self) -> None:
         for name in self._floats:
-            finite = np.isfinite(getattr(self, name))
-            if not finite.all():
-                where = tuple(int(i) for i in np.argwhere(~finite)[0])
+            sound = np.abs(getattr(self, name)) <= _MOST  # false where it is not a number
+            if not sound.all():
+                where = tuple(int(i) for i in np.argwhere(~sound)[0])
                 raise EpisodeError(
                     f"{self._who()}: {name}{list(where)} is {getattr(self, name)[where]}; "
                     "drop the step at the source, never fill it in"
@@ -242,8 +247,8 @@ class Episode:
             raise EpisodeError(f"{self._who()}: success without terminated; a success terminates")
         if self.mode not in (WARMUP, TRAIN, EVALUATE, DEMO):
             raise EpisodeError(f"{self._who()}: mode is {self.mode}, expected 0, 1, 2 or 3")
-        for name, least in (("episode", 0), ("revision", 0), ("seed", 0)):
-            if getattr(self, name) < least:
+        for name, bits in (("episode", 32), ("revision", 32), ("seed", 64)):
+            if not 0 <= getattr(self, name) < 2**bits:
                 raise EpisodeError(
-                    f"{self._who()}: {name} is {getattr(self, name)}, must be >= {least}"
+                    f"{self._who()}: {name} is {getattr(self, name)}, must be >= 0, in {bits} bits"
                 )

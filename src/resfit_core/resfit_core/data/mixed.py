@@ -73,6 +73,15 @@ class MixedReplay:
         self._share(episode)
         return True
 
+    def check(self, *episodes: Episode) -> None:
+        """Refuse episodes that do not fit; nothing changes.
+
+        Raises:
+            ReplayError: Their sizes or their lengths do not fit.
+        """
+        for episode in episodes:
+            self.online.check(episode)
+
     def restore(self, demos: Iterable[Episode], online: Iterable[Episode]) -> None:
         """Hold what both halves held when a checkpoint was written, in their order.
 

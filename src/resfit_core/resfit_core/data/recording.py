@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import TypesysError
+from rosbags.rosbag2 import Reader
 
-from resfit_core.data.bag_reader import check_bytes, open_store, stamp_of
+from resfit_core.data.bag_reader import check_bytes, open_store, readable, stamp_of
 from resfit_core.data.bag_types import TOPICS, BagError
 from resfit_core.data.bags import Manifest, read_manifest
 from resfit_core.data.sensor_log import EVENTS
@@ -92,17 +90,14 @@ def read_recording(path: Path, cameras: Sequence[str] = ()) -> Recording:
     check_bytes(file, who, manifest.bag_sha256)
     read: dict[str, list[Any]] = {topic: [] for topic in (*TOPICS, EVENTS)}
     sensors: dict[str, list[tuple[int, bytes]]] = {}
-    try:
-        with Reader(file) as reader:
-            store = open_store(reader, who)
-            for connection, stamp_ns, data in reader.messages():
-                topic = connection.topic
-                if topic in read:
-                    read[topic].append(store.deserialize_cdr(data, connection.msgtype))
-                else:
-                    sensors.setdefault(topic, []).append((stamp_ns, bytes(data)))
-    except (ReaderError, SerdeError, TypesysError, AssertionError) as error:
-        raise BagError(f"{who}: no readable MCAP bag ({error}); remove the folder") from error
+    with readable(who), Reader(file) as reader:
+        store = open_store(reader, who)
+        for connection, stamp_ns, data in reader.messages():
+            topic = connection.topic
+            if topic in read:
+                read[topic].append(store.deserialize_cdr(data, connection.msgtype))
+            else:
+                sensors.setdefault(topic, []).append((stamp_ns, bytes(data)))
     if not sensors:
         raise BagError(
             f"{who}: no sensor topics in it, so nothing can be played; it was recorded with "

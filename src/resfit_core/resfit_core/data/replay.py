@@ -177,7 +177,7 @@ class ReplayBuffer:
         Raises:
             ReplayError: the episode's shape is another, or it is longer than the buffer.
         """
-        self._check(episode)
+        self.check(episode)
         if self.revision(episode.key) >= episode.revision:
             return False
         rows = episode.steps + 1
@@ -317,7 +317,12 @@ class ReplayBuffer:
             next_images=self.frames.by_camera(memory.frames[1]),
         )
 
-    def _check(self, episode: Episode) -> None:
+    def check(self, episode: Episode) -> None:
+        """Refuse an episode that does not fit; nothing changes.
+
+        Raises:
+            ReplayError: Its sizes or its length do not fit.
+        """
         shapes = {camera: image.shape[1:] for camera, image in episode.images.items()}
         held = self.frames.shapes
         got = (episode.observation.shape[1], episode.action.shape[1])

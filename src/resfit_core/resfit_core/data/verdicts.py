@@ -38,6 +38,22 @@ class Verdict:
     credited_step: int
     reason: str = ""
 
+    def check(self) -> None:
+        """Refuse values that no message could carry.
+
+        Raises:
+            TypeError: One is of another type.
+            ValueError: One is out of its range.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not {"str": str, "int": int}[str(field.type)]:
+                raise TypeError(f"{field.name} is {value!r:.100}")
+        EndedBy(self.ended_by)
+        numbers = (self.episode, self.revision, self.credited_step + 1)
+        if not all(0 <= number < 2**32 for number in numbers):
+            raise ValueError(f"a number of it is out of its range: {self}")
+
     @property
     def success(self) -> bool:
         """Whether the task was done."""
@@ -94,7 +110,8 @@ def read_verdicts(run_dir: Path) -> dict[tuple[str, int], Verdict]:
         try:
             data = json.loads(line)
             verdict = Verdict(**{name: data[name] for name in names})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            verdict.check()
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, json.JSONDecodeError) and _was_torn(lines, number):
                 continue
             raise BagError(
