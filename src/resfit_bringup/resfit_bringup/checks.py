@@ -39,6 +39,7 @@ def check(plan: Plan) -> dict[str, str]:
     for node in plan.nodes:
         paths.executable(node.package, node.executable)
         security.enclave_arguments(node.name)
+    security.require(plan.nodes[0].name)
     hashes = {"contract_sha256": contract.sha256, "base_sha256": base_sha256}
     if plan.job == blind.JOB:
         blind.check(plan, hashes)

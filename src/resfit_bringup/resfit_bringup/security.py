@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -22,6 +23,16 @@ _PARAMETER_SERVICES = (
 )  # fmt: skip
 _ALWAYS_PUBLISH = ("rt/rosout", "rt/parameter_events", "ros_discovery_info")
 _ALWAYS_SUBSCRIBE = ("rt/parameter_events", "rt/clock", "ros_discovery_info")
+
+_TRY = """
+import sys, rclpy
+try:
+    rclpy.init(args=["--ros-args", "--enclave", f"/{sys.argv[1]}"])
+    rclpy.create_node(sys.argv[1])
+except Exception as error:
+    print(" ".join(str(error).split()))
+    sys.exit(1)
+"""
 
 GOVERNANCE = """<?xml version="1.0" encoding="UTF-8"?>
 <dds xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -56,6 +67,37 @@ def policies_file() -> Path:
     return paths.share() / "config" / "security" / "policies.xml"
 
 
+def is_on() -> bool:
+    """Whether `ROS_SECURITY_ENABLE` asks for security."""
+    return os.environ.get("ROS_SECURITY_ENABLE", "").lower() == "true"
+
+
+def why_not(node: str) -> str:
+    """Return why no node can be made in its enclave, in the middleware's words; empty: it can.
+
+    A child tries it: a middleware built without security says so only then.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _TRY, node], check=False, capture_output=True, text=True, timeout=60
+    )
+    return "" if done.returncode == 0 else done.stdout.strip() or done.stderr.strip()[-300:]
+
+
+def require(node: str) -> None:
+    """Refuse to start where security is on and cannot be had.
+
+    Raises:
+        UsageError: With the middleware's words.
+    """
+    why = why_not(node) if is_on() else ""
+    if why:
+        raise UsageError(
+            f"ROS_SECURITY_ENABLE=true, but no node can be made in enclave '/{node}': {why}; the "
+            "Fast DDS of the PyPI wheels is built without security: use a ROS 2 install, or unset "
+            "ROS_SECURITY_ENABLE on a network that is the robot's own"
+        )
+
+
 def enclave_arguments(node: str) -> list[str]:
     """Return the ROS arguments that put a node into its enclave; none where security is off.
 
@@ -64,7 +106,7 @@ def enclave_arguments(node: str) -> list[str]:
     Raises:
         UsageError: Security is on and the keystore has no enclave of the node.
     """
-    if os.environ.get("ROS_SECURITY_ENABLE", "").lower() != "true":
+    if not is_on():
         return []
     keystore = os.environ.get("ROS_SECURITY_KEYSTORE", "")
     folder = Path(keystore) / "enclaves" / node

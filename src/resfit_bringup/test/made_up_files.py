@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 
-import numpy as np
-
 
 def make_base(path, contract, **changes):
     """Write a file that passes for a base policy before it is loaded."""
@@ -28,10 +26,8 @@ def make_demo(folder, contract):
 
     folder.mkdir(parents=True)
     (folder / "e.mcap").write_bytes(b"a bag")
-    values = {
-        f.name: np.zeros(1, {"int": int, "float": float, "bool": bool}.get(f.type, int)).item()
-        for f in dataclasses.fields(Manifest)
-    }
+    zero = {"int": 0, "float": 0.0, "bool": False, "str": ""}
+    values = {f.name: zero[f.type] for f in dataclasses.fields(Manifest)}
     values |= {
         "format": "resfit-bag-1",
         "contract_sha256": contract.sha256,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resfit_bringup import paths, run, security
+from resfit_bringup import checks, paths, run, security
 from resfit_bringup.errors import UsageError
 from resfit_bringup.graph import JOBS, resolve
 
@@ -28,12 +28,11 @@ def rules(direction):
     return found
 
 
-def test_every_node_of_the_twins_jobs_has_an_enclave():
+def test_every_node_of_ours_has_an_enclave():
     policies = ET.parse(security.policies_file()).getroot()
     enclaves = {profile.attrib["node"] for profile in policies.iter("profile")}
-    jobs = [JOBS[name] for name in ("train", "evaluate", "record")]
-    always = {node.name for job in jobs for node in job.nodes if not node.when}
-    assert always <= enclaves
+    nodes = [node for job in JOBS.values() for node in job.nodes]
+    assert {n.name for n in nodes if n.package.startswith("resfit_")} <= enclaves
 
 
 def test_the_documented_topics_are_allowed_to_who_publishes_them():
@@ -112,6 +111,20 @@ def test_each_node_is_started_in_its_enclave(keys, share, monkeypatch):
         monkeypatch.setenv(name, value)
     (command,) = run.commands(plan, share)
     assert command.argv[-2:] == ["--enclave", "/learner"]
+
+
+def test_a_middleware_without_security_is_said_before_anything_starts(monkeypatch, share):
+    """Otherwise every node would die of it, one after the other, again and again."""
+    asked = []
+    monkeypatch.setattr(security, "why_not", lambda node: asked.append(node) or "no libraries")
+    monkeypatch.setattr(security, "enclave_arguments", lambda node: [])
+    monkeypatch.setattr(paths, "executable", lambda package, name: Path("/bin/true"))
+    plan = resolve("learner", {"run_dir": "runs/cup"})
+    checks.check(plan)
+    assert asked == [], "nobody asked for security"
+    monkeypatch.setenv("ROS_SECURITY_ENABLE", "true")
+    with pytest.raises(UsageError, match=r"enclave '/learner': no libraries.*ROS 2 install"):
+        checks.check(plan)
 
 
 def test_a_node_without_an_enclave_is_said_before_anything_starts(tmp_path, monkeypatch):
