@@ -2,6 +2,7 @@
 
     tools/env.sh python benchmarks/two_machines.py            # 60 s cut, 200 ms each way, 1 % loss
     tools/env.sh python benchmarks/two_machines.py --seconds 5 --cut 5       # a look
+    tools/env.sh python benchmarks/two_machines.py --static-peers            # without multicast
 
 Two network namespaces, each with shared memory and run folder of its own, joined by a bridge of
 this process that drops or delays Ethernet frames. In one of them `resfit run train
@@ -143,26 +144,37 @@ class Link:
 class Bench:
     """The two halves of one run, the link, and what was seen."""
 
-    def __init__(self, out: Path, domain: str) -> None:
+    def __init__(self, out: Path, domain: str, *, static: bool = False) -> None:
         """Start both halves.
+
+        Args:
+            out: Empty folder.
+            domain: ROS_DOMAIN_ID.
+            static: Each names the other as its only peer instead of looking by multicast.
 
         Raises:
             OSError: This machine permits no namespaces.
         """
         self.robot, self.workstation = out / "robot/cup", out / "workstation/cup"
+        reach = "LOCALHOST" if static else "SUBNET"
         os.environ.update(
-            ROS_DOMAIN_ID=domain, ROS_AUTOMATIC_DISCOVERY_RANGE="SUBNET", OMP_NUM_THREADS="1"
+            ROS_DOMAIN_ID=domain, ROS_AUTOMATIC_DISCOVERY_RANGE=reach, OMP_NUM_THREADS="1"
         )
         os.chdir(ROOT)
+        addresses = ("10.77.0.1", "10.77.0.2")
         same = ("task:=woolly_ball_pnp", f"train_config:={ROOT}/benchmarks/kill_train.yaml")
         robot = ("train", "learner:=external", "episodes:=100000", "keyboard:=false")
-        self.sides = [
-            Side(address, ["tools/env.sh", "resfit", "run", *words, f"run_dir:={run}", *same], log)
-            for address, words, run, log in (
-                ("10.77.0.1", (*robot, "report:=false"), self.robot, _made(out / "robot.log")),
-                ("10.77.0.2", ("learner",), self.workstation, _made(out / "workstation.log")),
-            )
-        ]
+        halves = (
+            ((*robot, "report:=false"), self.robot, _made(out / "robot.log")),
+            (("learner",), self.workstation, _made(out / "workstation.log")),
+        )
+        self.sides = []
+        for own, other, (words, run, log) in zip(
+            addresses, reversed(addresses), halves, strict=True
+        ):
+            peer = (f"ROS_STATIC_PEERS={other}",) if static else ()
+            command = ["env", *peer, "tools/env.sh", "resfit", "run", *words, f"run_dir:={run}"]
+            self.sides.append(Side(own, [*command, *same], log))
         self.link = Link(*self.sides)
 
     def closed(self) -> set[str]:
@@ -263,6 +275,9 @@ def main() -> int:
     parser.add_argument("--cut", type=float, default=60.0, help="[s]")
     parser.add_argument("--seconds", type=float, default=30.0, help="of the other phases")
     parser.add_argument("--domain", default="77", help="ROS_DOMAIN_ID, inside the namespaces")
+    parser.add_argument(
+        "--static-peers", action="store_true", help="name each other instead of multicast"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     phases = [
@@ -274,7 +289,7 @@ def main() -> int:
     ]
     with tempfile.TemporaryDirectory(prefix="resfit_two_machines_") as folder:
         try:
-            bench = Bench(Path(folder), given.domain)
+            bench = Bench(Path(folder), given.domain, static=given.static_peers)
         except OSError as error:
             print(f"no network namespaces here: {error}", file=sys.stderr)
             return NOT_PERMITTED

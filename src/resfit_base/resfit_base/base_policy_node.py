@@ -103,7 +103,13 @@ class BasePolicyNode(Node):
         self._answer(lambda: self._tick.on_state(conversions.episode_state_from_msg(msg)))
 
     def _on_executed(self, data: bytes) -> None:
-        stamp_ns, source, reasons = peek.executed_source(data)
+        try:
+            stamp_ns, source, reasons = peek.executed_source(data)
+        except conversions.ConversionError as error:
+            self.get_logger().error(
+                f"executed_command dropped: {error}", throttle_duration_sec=1.0
+            )
+            return
         if not reasons & Reason.WATCHDOG:  # else it answers no step
             person = source == Source.TELEOP or bool(reasons & Reason.TELEOP_SILENT)
             self._answer(lambda: self._tick.on_executed(stamp_ns, person=person))

@@ -21,7 +21,7 @@ import torch
 
 from resfit_core import tensorfile
 from resfit_core.data.episode import Episode, EpisodeError
-from resfit_core.data.replay import ReplayBuffer
+from resfit_core.data.replay import ReplayBuffer, content_sha256
 
 if TYPE_CHECKING:
     from resfit_core.algorithms.resfit import ResFiT
@@ -243,6 +243,8 @@ def _check_counts(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Non
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: It is missing or makes no sense.
     """
+    if not isinstance(header["seen"], list):
+        raise TypeError("seen is no list")
     counters = dict(header["counters"])
     if type(counters.pop("normaliser_fitted")) is not bool:
         raise TypeError("normaliser_fitted is no truth value")
@@ -254,8 +256,10 @@ def _check_counts(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Non
     for value in (*counters.values(), *pairs, header["critic_updates"], header["actor_updates"]):
         if type(value) is not int or not 0 <= value < 2**63:
             raise ValueError(f"a count is {value!r:.50}")
-    if not isinstance(header["replay_sha256"], str):
-        raise TypeError("replay_sha256 is no hash")
+    if header["replay_sha256"] != ":".join(
+        content_sha256(header["replay"][side]) for side in ("demos", "online")
+    ):
+        raise ValueError("replay_sha256 is not that of the episodes it names")
     torch.Generator().set_state(torch.from_numpy(tensors["generator"].copy()))
     np.random.default_rng(0).bit_generator.state = json.loads(header["sampler"])
     for name, array in tensors.items():

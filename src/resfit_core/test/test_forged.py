@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from learning_cases import ACT, BASE, CONTRACT, OBS, episode, learner, small_config
+from safetensors.numpy import save
 
 from resfit_core import tensorfile
 from resfit_core.algorithms.config import ConfigError, TrainConfig
@@ -20,6 +21,11 @@ def changed(data: bytes, tensors=(), **header) -> bytes:
     arrays, head = tensorfile.unpack(data)
     head = {k: v for k, v in {**head, **header}.items() if v is not None}
     return tensorfile.pack({**arrays, **dict(tensors)}, head)
+
+
+def with_header_text(data: bytes, text: str) -> bytes:
+    """Put any text in the place of our header."""
+    return save(tensorfile.unpack(data)[0], metadata={"resfit": text})
 
 
 def huge_length(data: bytes) -> bytes:
@@ -51,6 +57,25 @@ WEIGHTS = {
     "not finite": lambda d: changed(
         d, {k: v * np.nan for k, v in tensorfile.unpack(d)[0].items() if k.startswith("actor.")}
     ),
+    "brackets without end": lambda d: with_header_text(d, "[" * 200_000),
+    "header is a list": lambda d: with_header_text(d, "[]"),
+    "negative version": lambda d: changed(d, version=-1),
+    "version of 10^30": lambda d: changed(d, version=10**30),
+    "version is not a number": lambda d: with_header_text(
+        d, json.dumps({**tensorfile.unpack(d)[1], "version": float("nan")})
+    ),
+    "no clip": lambda d: changed(d, observation_clip=None),
+    "clip is a word": lambda d: changed(d, observation_clip="x"),
+    "clip of 0": lambda d: changed(d, observation_clip=0),
+    "images are a list": lambda d: changed(d, image_shapes=[1]),
+    "whole numbers": lambda d: changed(
+        d, {k: v.astype(np.int64) for k, v in tensorfile.unpack(d)[0].items()}
+    ),
+    # Finite, and yet the action would not be a number.
+    "1e30": lambda d: changed(
+        d, {k: v * 1e30 for k, v in tensorfile.unpack(d)[0].items() if k.startswith("actor.")}
+    ),
+    "negative spread": lambda d: changed(d, {"normaliser.std": -np.ones(OBS, np.float32)}),
     "another shape": lambda d: changed(
         d, {k: v[..., :1] for k, v in tensorfile.unpack(d)[0].items() if k.startswith("actor.")}
     ),
@@ -96,6 +121,15 @@ EPISODES = {
         d, {"observation": tensorfile.unpack(d)[0]["observation"] * np.nan}
     ),
     "no number": lambda d: changed(d, episode=None),
+    "number is a word": lambda d: changed(d, episode="x"),
+    "number of 10^30": lambda d: changed(d, episode=10**30),
+    "revision is a word": lambda d: changed(d, revision="new"),
+    "seed is a list": lambda d: changed(d, seed=[1]),
+    "truth is a word": lambda d: changed(d, terminated="false"),
+    "contract is a number": lambda d: changed(d, contract_sha256=7),
+    "brackets without end": lambda d: with_header_text(d, "[" * 200_000),
+    "reward of 1e30": lambda d: changed(d, {"reward": np.full(5, 1e30, np.float32)}),
+    "whole numbers": lambda d: changed(d, {"reward": np.ones(5, np.int64)}),
 }
 
 

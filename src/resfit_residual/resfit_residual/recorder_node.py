@@ -106,15 +106,27 @@ class RecorderNode(Node):
             self.get_logger().error(lost)
 
     def _on_step(self, data: bytes) -> None:
-        head = peek.step_head(data)
+        try:
+            head = peek.step_head(data)
+        except conversions.ConversionError as error:
+            self._dropped("step", error)
+            return
         self._assembler.add_step(*head, data)
         if self._assembler.ended is not None:
             self._move()
 
     def _on_executed(self, data: bytes) -> None:
-        self._assembler.add_executed(*peek.executed_head(data), data)
+        try:
+            head = peek.executed_head(data)
+        except conversions.ConversionError as error:
+            self._dropped("executed_command", error)
+            return
+        self._assembler.add_executed(*head, data)
         if self._assembler.ended is not None:
             self._move()
+
+    def _dropped(self, topic: str, error: Exception) -> None:
+        self.get_logger().error(f"{topic} dropped: {error}", throttle_duration_sec=_SAY_EVERY_S)
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         state = conversions.episode_state_from_msg(msg)

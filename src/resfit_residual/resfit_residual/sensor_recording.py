@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image, JointState
 from resfit_core.contract import Contract
 from resfit_core.data.sensor_log import EVENTS, LEVELS, NUMBERS, SensorLog, sensor_topics
 from resfit_interfaces.msg import OperatorEvent
-from resfit_ros import peek, qos
+from resfit_ros import conversions, peek, qos
 from resfit_ros.parameters import declare
 
 MESSAGE_TYPES = {
@@ -41,12 +41,19 @@ def record_sensors(node: Node, contract: Contract) -> SensorLog:
     log = SensorLog(sensor_topics(contract, level), most << 20)
     for topic, name in log.topics.items():
         profile = qos.reliable(100) if topic == EVENTS else qos.sensor(clock, depth=100)
-        node.create_subscription(MESSAGE_TYPES[name], topic, _into(log, topic), profile, raw=True)
+        node.create_subscription(
+            MESSAGE_TYPES[name], topic, _into(node, log, topic), profile, raw=True
+        )
     return log
 
 
-def _into(log: SensorLog, topic: str) -> Callable[[Any], None]:
+def _into(node: Node, log: SensorLog, topic: str) -> Callable[[Any], None]:
     def take(data: bytes) -> None:
-        log.add(topic, peek.header_stamp(data), data)
+        try:
+            stamp_ns = peek.header_stamp(data)
+        except conversions.ConversionError as error:
+            node.get_logger().error(f"{topic} dropped: {error}", throttle_duration_sec=1.0)
+            return
+        log.add(topic, stamp_ns, data)
 
     return take

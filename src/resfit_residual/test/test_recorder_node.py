@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("resfit_interfaces.msg", reason="our messages are not built: run 'make setup'")
 pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make setup'")
 
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from residual_common import CONTRACT, SITE, T, executed, state, step
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import JointState
@@ -117,6 +117,19 @@ def test_an_episode_is_closed_announced_and_sent(graph):
     done = np.array(executed(1, 2).action_norm)
     np.testing.assert_array_equal(episode.action[2], done)
     assert not np.array_equal(done, np.array(step(1, 2).action_norm))
+
+
+def test_bytes_that_are_no_message_are_dropped(graph):
+    """Bug: whoever published a few bytes on a recorded topic ended the recorder."""
+    joints = graph.probe.create_publisher(JointState, "joint_states", 100)
+    assert graph.ros.connected(graph.probe, "joint_states")
+    sound = serialize_message(step(1, 0))
+    for out in (graph.steps, graph.answers, joints):
+        for data in (b"\0\1\0\0", sound[:13], b"\0\1\0\0" + b"\xff" * 40):
+            out.publish(data)
+    graph.play(1, 3)
+    graph.end(1, 2)
+    assert (graph.hear(1).steps, graph.recorded[0].complete) == (3, True)
 
 
 def test_sensors_and_presses_go_into_the_bag(graph):

@@ -14,6 +14,7 @@ from resfit_ros.conversions import ConversionError
 _HEADER = struct.Struct("<iII")  # sec, nanosec, length of frame_id
 _STEP = struct.Struct("<II??")  # episode, step, is_first, is_last
 _REASONS = struct.Struct("<I")
+_SOURCE = struct.Struct("<B")
 _LITTLE_ENDIAN_CDR = b"\x00\x01"
 
 
@@ -37,7 +38,7 @@ def header_stamp(data: bytes) -> int:
     """Return the stamp [ns] of any serialized message that begins with a header.
 
     Raises:
-        ConversionError: The bytes are not little-endian CDR.
+        ConversionError: The bytes are not little-endian CDR, or too few.
     """
     return _header(data)[0]
 
@@ -49,7 +50,7 @@ def step_head(data: bytes) -> StepHead:
         ConversionError: The bytes are not little-endian CDR.
     """
     stamp_ns, end = _header(data)
-    episode, step, _, is_last = _STEP.unpack_from(data, (end + 3) // 4 * 4)
+    episode, step, _, is_last = _unpack(_STEP, data, (end + 3) // 4 * 4)
     return StepHead(stamp_ns, episode, step, is_last)
 
 
@@ -60,7 +61,7 @@ def executed_head(data: bytes) -> ExecutedHead:
         ConversionError: The bytes are not little-endian CDR.
     """
     stamp_ns, _ = _header(data)
-    return ExecutedHead(stamp_ns, _REASONS.unpack_from(data, len(data) - _REASONS.size)[0])
+    return ExecutedHead(stamp_ns, _unpack(_REASONS, data, len(data) - _REASONS.size)[0])
 
 
 def executed_source(data: bytes) -> tuple[int, int, int]:
@@ -70,7 +71,15 @@ def executed_source(data: bytes) -> tuple[int, int, int]:
         ConversionError: The bytes are not little-endian CDR.
     """
     stamp_ns, end = _header(data)
-    return stamp_ns, data[end], executed_head(data).reasons
+    return stamp_ns, _unpack(_SOURCE, data, end)[0], executed_head(data).reasons
+
+
+def _unpack(form: struct.Struct, data: bytes, at: int) -> tuple[int, ...]:
+    # Nobody has looked at these bytes: whoever publishes may send any.
+    try:
+        return form.unpack_from(data, at)
+    except struct.error as error:
+        raise ConversionError(f"serialized message of {len(data)} bytes: {error}") from error
 
 
 def _header(data: bytes) -> tuple[int, int]:
@@ -80,5 +89,5 @@ def _header(data: bytes) -> tuple[int, int]:
             f"serialized message begins with {bytes(data[:2])!r}, little-endian CDR is needed: "
             "use rmw_fastrtps_cpp or rmw_cyclonedds_cpp"
         )
-    sec, nanosec, length = _HEADER.unpack_from(data, 4)
+    sec, nanosec, length = _unpack(_HEADER, data, 4)
     return sec * 1_000_000_000 + nanosec, 4 + _HEADER.size + length

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,11 @@ from resfit_core.data.episode import Episode
 from resfit_core.data.frames import FrameRing
 
 _Key = tuple[bool, int]
+
+
+def content_sha256(hashes: Iterable[str]) -> str:
+    """Return the hash of a buffer that holds episodes of these hashes, in this order."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 class ReplayError(ValueError):
@@ -247,7 +252,7 @@ class ReplayBuffer:
 
     def sha256(self) -> str:
         """Hash the content: equal for the same episodes in the same order, wherever they lie."""
-        return hashlib.sha256("".join(sha for _, sha in self.entries()).encode()).hexdigest()
+        return content_sha256(sha for _, sha in self.entries())
 
     def draw(self, rng: np.random.Generator, size: int, per_episode: bool = False) -> np.ndarray:
         """Draw ring positions of steps.
