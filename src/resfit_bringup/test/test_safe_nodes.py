@@ -26,7 +26,6 @@ SAFE = {
     ("resfit_reward", "teleop"): [
         *FILES, "keyboard:=false", f"teleop_mapping:={ROOT / 'config/operator/teleop.yaml'}",
     ],
-    ("resfit_reward", "panel"): [*FILES, "panel_port:=0"],
 }  # fmt: skip
 ORDINARY = ("resfit_base", "base_policy")
 
@@ -65,8 +64,6 @@ def shared(ros, package, name, words):
 
 @pytest.mark.parametrize(("package", "name"), SAFE)
 def test_a_node_that_stops_the_robot_shares_no_memory(ros, package, name):
-    if name == "panel":
-        pytest.importorskip("nicegui", reason="NiceGUI is not installed: run 'make setup'")
     assert shared(ros, package, name, SAFE[package, name]) == set()
 
 

@@ -25,7 +25,6 @@ from resfit_reward.panel.state import PanelState
 from resfit_reward.panel_pictures import PanelPictures
 from resfit_ros import conversions, qos
 from resfit_ros.contract import declare_contract
-from resfit_ros.dds import use_profile
 from resfit_ros.node import Node, run_process
 from resfit_ros.parameters import ParameterError, declare
 
@@ -238,7 +237,6 @@ class PanelNode(Node):
 
 def main() -> NoReturn:
     """Run the node."""
-    use_profile("safe")
     # Node and page share the interpreter: each gets it back sooner from the other (default 5 ms).
     sys.setswitchinterval(0.001)
     run_process(PanelNode)
