@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from resfit_core import tensorfile
+from resfit_core.algorithms.config import saved_settings
 from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.replay import ReplayBuffer, content_sha256
 
@@ -191,7 +192,7 @@ def _check(
                 f"{getattr(learner, name)[:12]}…; resume with the matching one "
                 "or use a new run_dir"
             )
-    now, then = learner.config.to_dict(), header["config"]
+    now, then = learner.config.to_dict(), saved_settings(header["config"])
     changed = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
     if changed:
         words = ", ".join(f"{key} {then.get(key)!r} -> {now.get(key)!r}" for key in changed)

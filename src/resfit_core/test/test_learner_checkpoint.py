@@ -94,6 +94,19 @@ def test_foreign_checkpoints_are_refused_and_change_nothing(tmp_path):
         assert (other.updates, other.episodes) == (0, 0)
 
 
+def test_a_setting_that_came_later_is_at_its_default_in_an_old_checkpoint(tmp_path):
+    """A run that was cut short before a release with a new setting was refused for it."""
+    state = half_way().save(tmp_path)
+    tensors, header = tensorfile.unpack_sealed(state.read_bytes(), "checkpoint")
+    del header["config"]["actor_dropout"]
+    state.write_bytes(tensorfile.pack_sealed(tensors, header))
+    resumed = empty()
+    resumed.load(tmp_path)
+    assert resumed.updates == 25
+    with pytest.raises(CheckpointError, match=r"actor_dropout 0\.0 -> 0\.5"):
+        empty(small_config(actor_dropout=0.5)).load(tmp_path)
+
+
 def test_damage_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         empty().load(tmp_path / "nowhere")

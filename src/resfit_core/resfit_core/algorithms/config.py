@@ -249,6 +249,15 @@ class TrainConfig:
         return self.actor_bc_min + (self.actor_bc_weight - self.actor_bc_min) * left
 
 
+def saved_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's settings, with those that the code did not know then.
+
+    A setting that comes to `TrainConfig` leaves by its default everything as it was, so that a run
+    goes on with a newer release.
+    """
+    return {**TrainConfig().to_dict(), **values}
+
+
 def resolve_scale(scale: float | Mapping[str, float], groups: Sequence[str]) -> np.ndarray:
     """Return the residual's reach per joint.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from resfit_core import tensorfile
+from resfit_core.algorithms.config import saved_settings
 from resfit_core.checkpoint import CheckpointError
 
 _SLOT = "optimizer."
@@ -59,6 +60,8 @@ def load(
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
     for name, now in {**expected, "format": kind}.items():
         then = header.get(name)
+        if name == "config" and isinstance(then, Mapping):
+            then = saved_settings(then)
         if isinstance(now, Mapping) and isinstance(then, Mapping):
             keys = sorted(key for key in {*now, *then} if now.get(key) != then.get(key))
             words = ", ".join(f"{key} {then.get(key)!r} -> {now.get(key)!r}" for key in keys)
