@@ -1,7 +1,8 @@
 """Kill nodes of a training run at random moments, 200 times, and look for what got lost.
 
     tools/env.sh python benchmarks/kill.py                 # goes on where it was stopped
-    tools/env.sh python benchmarks/kill.py --compare       # and an undisturbed run beside it
+    tools/env.sh python benchmarks/kill.py --compare --runs 3 --train-config default \
+        --episodes 134 --out runs/bench_kill_compare       # and undisturbed runs beside them
 
 Real nodes, lock-step, SIGKILL. Four kinds of moment: any; while a checkpoint, a bag, weights or a
 log is half written (its temporary file is there); right after its rename; and the whole process
@@ -17,6 +18,7 @@ import argparse
 import collections
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -204,9 +206,9 @@ class Bench:
 
     def go(self) -> None:
         """Do runs until enough kills are done, each to its end and its check."""
-        while len(self.kills) < self._given.kills:
-            number = len(self.checked)
-            self._one(number)
+        given = self._given
+        while len(self.kills) < given.kills or len(self.checked) < given.runs:
+            self._one(len(self.checked))
 
     def _one(self, number: int) -> None:
         given = self._given
@@ -216,12 +218,14 @@ class Bench:
             f"train_config:={given.train_config}", "keyboard:=false", "report:=false",
             "video:=false", "panel:=true", "panel_port:=0", f"params_file:={self._often()}",
         ]  # fmt: skip
+        # With `--runs` each run gets its share, so that none is left alone.
+        most = math.ceil(given.kills * min(1, (number + 1) / max(1, given.runs)))
         seen = Seen(self._out / f"seen_{number}.json")
         run = Run(folder, words, seen, given.nice)
         begin = time.monotonic()
         try:
             while not run.ensure():
-                if len(self.kills) < given.kills:
+                if len(self.kills) < most:
                     self._kill_once(run)
                 else:
                     time.sleep(0.5)
@@ -294,6 +298,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench_kill")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=20, help="training episodes of a run")
+    parser.add_argument(
+        "--runs", type=int, default=1, help="at least so many seeds, the kills shared out to them"
+    )
     parser.add_argument("--every-s", type=float, default=1.0, help="mean wait before a kill [s]")
     parser.add_argument("--traps", type=float, default=0.4, help="share of placed kills")
     parser.add_argument(
@@ -306,7 +313,7 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--nice", type=int, default=0, help="of the run")
-    parser.add_argument("--compare", action="store_true", help="train undisturbed as well")
+    parser.add_argument("--compare", action="store_true", help="undisturbed as well")
     parser.add_argument("--scenes", type=int, default=200, help="evaluation scenes of --compare")
     given = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -330,8 +337,9 @@ def main() -> int:
         "load_average": os.getloadavg()[1],
     }
     if given.compare:
-        result["compare"] = compare(given.out.resolve(), given)
-    file = ROOT / "benchmarks" / "results" / "kill.json"
+        result["compare"] = compare(given.out.resolve(), given, len(bench.checked))
+    name = "kill_compare.json" if given.compare else "kill.json"
+    file = ROOT / "benchmarks" / "results" / name
     file.write_text(json.dumps(result, indent=1) + "\n")
     print(
         "kill: "

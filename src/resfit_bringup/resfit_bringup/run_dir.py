@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,28 @@ def describe(plan: Plan, hashes: Mapping[str, str]) -> dict[str, Any]:
             "system": platform.platform(),
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
+            "arithmetic": arithmetic(),
         },
         "continued": [],
+    }
+
+
+def arithmetic() -> dict[str, str]:
+    """Return what the last bits of a run's numbers depend on: processor and libraries.
+
+    Where all of it is the same, a replay gives the same bits; elsewhere sums are added up in
+    another order.
+    """
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    facts = dict(reversed([line.partition(":")[::2] for line in lines]))
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = " ".join(sorted(facts.get("flags", "").split()))
+    return {
+        "processor": facts.get("model name", platform.processor() or platform.machine()),
+        "model": " ".join(facts.get(k, "?") for k in ("cpu family", "model", "stepping")),
+        "flags_sha256": hashlib.sha256(flags.encode()).hexdigest(),
+        **{name: metadata.version(name) for name in ("numpy", "torch")},
     }
 
 

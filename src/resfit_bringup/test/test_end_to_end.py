@@ -239,6 +239,24 @@ def test_a_seed_gives_the_same_trajectory_through_the_nodes_and_in_process(run, 
         np.testing.assert_array_equal(here, recorded, err_msg=name)
 
 
+def test_a_recorded_episode_replays_to_the_bit(run, tmp_path):
+    """On any machine: what was recorded here a moment ago is replayed here."""
+    (bag,) = (p for p in list_episodes(run.folder) if read_manifest(p).episode == EPISODES)
+    folder = tmp_path / "replayed"
+    done = subprocess.run(
+        [sys.executable, "-m", "resfit_bringup.main", "run", "replay", f"bag:={bag}",
+         f"run_dir:={folder}"],
+        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=200,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((folder / "replay.json").read_text())
+    assert (found["same"], found["tolerance"], found["notes"]) == (True, 0.0, [])
+    assert found["steps"] == read_manifest(bag).steps
+    for name in ("observation", "base", "residual", "proposed", "executed"):
+        assert found["stages"][name]["max"] == 0.0, name
+
+
 @pytest.mark.parametrize("word", ["seed:=7", "robot:=broken.yaml", "episodez:=9"])
 def test_bad_input_changes_nothing_in_a_run(run, word):
     text = (run.folder / "config" / "robot.yaml").read_text()
