@@ -122,6 +122,18 @@ def test_the_same_answers_are_the_same(contract, recordings):
     assert graph.shown[STEPS + 1] - graph.shown[STEPS] >= TIMING.gap_ns
 
 
+def test_weights_that_came_with_the_last_observation_did_not_act(contract, recordings):
+    """Newer weights were there when the episode's end was passed on: they were replayed."""
+    recording = recordings[0]
+    assert not any(step.weights_version for step in recording.steps)
+    newer = types.SimpleNamespace(**{**vars(recording.steps[-1]), "weights_version": 1})
+    assert newer.is_last
+    object.__setattr__(recording, "steps", (*recording.steps[:-1], newer))
+    graph = Graph(contract, [recording])
+    graph.play()
+    assert graph.versions == []
+
+
 def test_a_difference_is_found_and_named_by_joint(contract, recordings):
     def bend(kind, message):
         message.action_norm = np.array(message.action_norm)

@@ -175,7 +175,9 @@ class Player:
         earliest = self._stamp + self._timing.gap_ns if self._stamp else first
         self._offset = 0 if first >= earliest else -(-(earliest - first) // _S) * _S
         self._say(Phase.RESETTING, "an episode is played")
-        version = max((step.weights_version for step in recording.steps), default=0)
+        # The last observation commands nothing; newer weights may be there when it comes.
+        acted = (step.weights_version for step in recording.steps if not step.is_last)
+        version = max(acted, default=0)
         if version and not self._outlet.weights(version):
             if version not in self._without:
                 self._comparison.notes.append(
