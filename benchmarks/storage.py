@@ -165,6 +165,7 @@ def say_step(
         chunk_phase=0.0, action_norm=np.zeros(0, np.float32) if last else norm[1],
         weights_version=0, explored=False, contract_sha256=contract.sha256,
         base_sha256="b" * 64,
+        base_action_sealed=np.zeros(0, np.uint8),
     )  # fmt: skip
 
 
