@@ -5,10 +5,13 @@ that a seed gives the same curve on the same machine. The classes are those of t
 
     make bench-learning                                    three seeds, 300 episodes, ours
     make bench-learning ARGS="--episodes 1000 --name 1000"
+    make bench-learning ARGS="--observation pixels --train-config pixels_places --name pixels
+        --base runs/base_pixels.safetensors --demos runs/demos_pixels"
     make bench-learning ARGS="--train-config paper --name paper --set warmup_episodes=10"
 
 Each seed is one process; what is finished is kept in
-benchmarks/results/learning/<name>_<seed>.jsonl and not run again. The last line is
+benchmarks/results/learning/<name>_<seed>.jsonl and not run again; stopped in between, by whatever
+means, the same command goes on from a checkpoint that is a minute old. The last line is
 `learning: key=value ...`; the figures go to benchmarks/results/.
 """
 
@@ -19,18 +22,23 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resfit_core.loop import Observation
+
 if TYPE_CHECKING:
     from resfit_core.contract import ActionSpace, Contract
+    from resfit_core.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 WINDOW = 20
+CHECKPOINT_S = 60.0
 
 
 class TwinEnv:
@@ -43,17 +51,17 @@ class TwinEnv:
         from resfit_sim.factory import twin_for
 
         self._twin, self._space = twin_for(contract), space
-        self._filter, self._observer = SafetyFilter(contract), Observer(contract)
+        self._filter, self._observer = SafetyFilter(contract), Observer(contract, small=True)
         self._horizon = contract.horizon_steps
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> Observation:
         """Start the scene of this seed."""
         self._twin.reset(seed)
         self._sensors, self._steps = self._twin.sensors(), 0
         self._filter.reset(self._sensors.joint_position)
-        return self._observer.observe(self._twin, self._sensors)[0]
+        return self._observe()
 
-    def step(self, action_norm: np.ndarray) -> tuple[np.ndarray, bool, bool, np.ndarray]:
+    def step(self, action_norm: np.ndarray) -> tuple[Observation, bool, bool, np.ndarray]:
         """Filter, execute, observe; wrists count, as in the driver."""
         sensors = self._sensors
         target, _ = self._filter.filter(
@@ -65,42 +73,45 @@ class TwinEnv:
         self._sensors = self._twin.sensors()
         self._steps += 1
         success = bool(self._twin.success)
-        observation = self._observer.observe(self._twin, self._sensors)[0]
         done = success or self._steps >= self._horizon
-        return observation, success, done, self._space.to_norm(target)
+        return self._observe(), success, done, self._space.to_norm(target)
+
+    def _observe(self) -> Observation:
+        return Observation(*self._observer.observe(self._twin, self._sensors))
 
 
 def run_seed(job: dict[str, Any]) -> None:
-    """Train one seed and write its curve."""
+    """Train one seed and write its curve; go on where an earlier call was stopped."""
     import torch
 
-    from resfit_core.algorithms.config import TrainConfig, resolve_scale
+    from resfit_core.algorithms.config import TrainConfig
     from resfit_core.base.checkpoint import load_base
     from resfit_core.base.relabel import relabel_folder
+    from resfit_core.build import build_learner, build_policy
     from resfit_core.contract import load_contract
-    from resfit_core.learner import Learner
+    from resfit_core.control.guard import Verdict
     from resfit_core.loop import FIRST_EVAL_SEED, LoopConfig, train
-    from resfit_core.nets.views import make_view
-    from resfit_core.residual import ResidualPolicy
 
     torch.set_num_threads(1)
     contract = load_contract(
-        ROOT / "config/robot/vega_1.yaml", ROOT / f"config/task/{job['task']}.yaml", "state"
+        ROOT / "config/robot/vega_1.yaml",
+        ROOT / f"config/task/{job['task']}.yaml",
+        job["observation"],
     )
     base = load_base(job["base"], contract)
     changes = {**job["set"], "seed": job["seed"]}
     config = TrainConfig.from_yaml(job["train_config"]).replace(**changes)
-    scale = resolve_scale(config.residual_scale, contract.groups())
-    last = config.observe_last_action
-    view = make_view(config.critic_view, contract, base.action_space, scale, last)
-    hashes = (contract.sha256, base.base_sha256)
-    learner = Learner(config, contract.obs_dim, contract.action_dim, scale, *hashes, view)
-    learner.add_demos(relabel_folder(Path(job["demos"]), base, contract))
-    policy = ResidualPolicy(config, scale, *hashes, contract.control_rate_hz, view)
+    learner, policy = (build(config, contract, base) for build in (build_learner, build_policy))
     log = Path(job["log"])
-    partial = log.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    trained: list[bool] = []
+    partial, checkpoints = log.with_suffix(".partial"), log.with_suffix(".checkpoints")
+    records = take_up(learner, checkpoints, partial)
+    if not learner.episodes:
+        learner.add_demos(relabel_folder(Path(job["demos"]), base, contract))
+    history = [
+        Verdict(r["weights_version"] > 0, r["success"]) for r in records if r["kind"] == "episode"
+    ]
+    trained = [verdict.success for verdict in history]
+    saved_s = time.monotonic()
 
     def say(record: dict[str, Any]) -> None:
         if record["kind"] == "episode":
@@ -115,6 +126,13 @@ def run_seed(job: dict[str, Any]) -> None:
                 flush=True,
             )
 
+    def save_now_and_then() -> None:
+        nonlocal saved_s
+        last = learner.episodes >= job["episodes"]
+        if last or time.monotonic() - saved_s >= CHECKPOINT_S:
+            learner.save(checkpoints)
+            saved_s = time.monotonic()
+
     schedule = LoopConfig(
         episodes=job["episodes"],
         run_seed=job["seed"],
@@ -124,11 +142,44 @@ def run_seed(job: dict[str, Any]) -> None:
         eval_seed=job["eval_seed"] or FIRST_EVAL_SEED,
     )
     result = train(
-        TwinEnv(contract, base.action_space), base, learner, policy, schedule, partial, say
+        TwinEnv(contract, base.action_space),
+        base,
+        learner,
+        policy,
+        schedule,
+        partial,
+        say,
+        after_episode=save_now_and_then,
+        history=history,
     )
+    result["evals"] = [r for r in records if r["kind"] == "eval"] + result["evals"]
     with partial.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"kind": "result", "config": config.to_dict(), **result}) + "\n")
     os.replace(partial, log)
+    shutil.rmtree(checkpoints)
+
+
+def take_up(learner: Learner, checkpoints: Path, partial: Path) -> list[dict[str, Any]]:
+    """Load the checkpoint of a stopped call, if there is one; return its records up to there.
+
+    What was recorded after the checkpoint is played again, to the same end.
+    """
+    from resfit_core import tensorfile
+    from resfit_core.checkpoint import has_checkpoint
+    from resfit_core.run_log import read_objects
+
+    if not has_checkpoint(checkpoints):
+        partial.unlink(missing_ok=True)
+        return []
+    learner.load(checkpoints)
+    kept = [
+        record
+        for record in read_objects(partial)
+        if record["kind"] in ("episode", "eval") and record["episode"] <= learner.episodes
+    ]
+    lines = "".join(json.dumps(record) + "\n" for record in kept)
+    tensorfile.write_atomic(partial, lines.encode())
+    return kept
 
 
 def read_result(log: Path) -> dict[str, Any]:
@@ -197,6 +248,7 @@ def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--name", default="default", help="of the results")
     parse.add_argument("--task", default="woolly_ball_pnp")
+    parse.add_argument("--observation", default="state", help="the task's observation variant")
     parse.add_argument("--train-config", default="default", help="name in config/train, or a file")
     parse.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings changed"
@@ -222,14 +274,17 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         {
-            **{k: getattr(args, k) for k in ("name", "task", "episodes", "eval_every")},
+            **{
+                k: getattr(args, k)
+                for k in ("name", "task", "observation", "episodes", "eval_every")
+            },
             "eval_episodes": args.eval_episodes,
             "final_episodes": args.final_episodes,
             "eval_seed": args.eval_seed,
             "seed": seed,
             "set": {k: yaml.safe_load(v) for k, v in (item.split("=", 1) for item in args.set)},
             "train_config": str(config),
-            "base": args.base or str(shipped / args.task / "base_state.safetensors"),
+            "base": args.base or str(shipped / args.task / f"base_{args.observation}.safetensors"),
             "demos": args.demos or str(shipped / args.task / "demos"),
             "log": str(folder / f"{args.name}_{seed}.jsonl"),
         }

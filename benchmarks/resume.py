@@ -26,12 +26,12 @@ import numpy as np
 import yaml
 
 from resfit_core import tensorfile
-from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.checkpoint import load_base
+from resfit_core.build import build_learner
 from resfit_core.contract import load_contract
 from resfit_core.data.episode import TRAIN, Episode
 from resfit_core.learner import Learner
-from resfit_core.nets.views import make_view
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config"
@@ -44,12 +44,7 @@ def make_learner(config: TrainConfig) -> tuple[Learner, Any]:
     """Return the learner of the shipped task, and its contract."""
     contract = load_contract(CONFIG / "robot/vega_1.yaml", CONFIG / f"task/{TASK}.yaml", "state")
     base = load_base(str(CONFIG / f"shipped/{TASK}/base_state.safetensors"), contract)
-    scale = resolve_scale(config.residual_scale, contract.groups())
-    view = make_view(
-        config.critic_view, contract, base.action_space, scale, config.observe_last_action
-    )
-    hashes = (contract.sha256, base.base_sha256)
-    return Learner(config, contract.obs_dim, contract.action_dim, scale, *hashes, view), contract
+    return build_learner(config, contract, base), contract
 
 
 def fill(learner: Learner, steps: int) -> None:

@@ -106,6 +106,7 @@ def job(task: str, name: str, seed: int, scenes: int, short: int = 0) -> dict[st
     return {
         "name": name,
         "task": task,
+        "observation": "state",
         "episodes": episodes,
         "eval_every": every,
         "eval_episodes": scenes,

@@ -24,11 +24,13 @@ from resfit_core.algorithms import settings
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.relabel import relabel_folder
+from resfit_core.base.sight import sight_of
+from resfit_core.build import build_view, image_shapes
 from resfit_core.contract import load_contract
 from resfit_core.learner import LearnerError
-from resfit_core.nets.views import make_view
 from resfit_core.train import __main__ as command
 from resfit_core.train.display import make_display
+from resfit_core.train.errors import TrainError
 from resfit_core.train.job import ALGORITHMS, Job, Result, Schedule, config_class
 from resfit_core.train.prepare import read_config
 from resfit_core.train.recorder import Recorder
@@ -61,11 +63,18 @@ def make_job(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     machine.prepare(config.torch_threads)
     shipped = ROOT / "config" / "shipped" / given.task
     task = ROOT / "config" / "task" / f"{given.task}.yaml"
-    contract = load_contract(ROOT / "config" / "robot" / "vega_1.yaml", task, "state")
-    base_file, demo_folder = given.base or shipped / "base_state.safetensors", shipped / "demos"
+    contract = load_contract(ROOT / "config" / "robot" / "vega_1.yaml", task, given.observation)
+    base_file = given.base or shipped / f"base_{given.observation}.safetensors"
+    demo_folder = shipped / "demos"
     base = load_base(base_file, contract)
     demos = relabel_folder(given.demos or demo_folder, base, contract)
     scale = resolve_scale(config.residual_scale, contract.groups())
+    sight = sight_of(base, contract, config.image_features)
+    if sight and given.algo != "resfit":
+        raise TrainError(
+            f"image_features is 'base', which --algo {given.algo} does not know; "
+            "take resfit, or image_features: encoder"
+        )
     hashes = {"contract_sha256": contract.sha256, "base_sha256": base.base_sha256}
     names = [field.name for field in dataclasses.fields(Schedule)]
     schedule = Schedule(**{name: getattr(given, name) for name in names})
@@ -77,19 +86,18 @@ def make_job(given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
         "demos": demos,
         "config": config,
         "schedule": schedule,
-        "obs_dim": contract.obs_dim,
+        "obs_dim": (sight.contract if sight else contract).obs_dim,
         "act_dim": contract.action_dim,
-        "image_shapes": {},
+        "image_shapes": {} if sight else image_shapes(contract),
+        "sight": sight,
         "scale": scale,
         "control_rate_hz": contract.control_rate_hz,
         "out": given.out,
         "resume": given.resume,
-        "view": make_view(
-            config.critic_view, contract, base.action_space, scale, config.observe_last_action
-        ),
+        "view": build_view(config, contract, base, sight),
         **hashes,
     }
-    arguments = {key: getattr(given, key) for key in ("task", "algo", "set")}
+    arguments = {key: getattr(given, key) for key in ("task", "observation", "algo", "set")}
     run = {
         "task": given.task,
         "algo": given.algo,
@@ -130,6 +138,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line: the front end's, with `--task` in place of what the task gives."""
     first = argparse.ArgumentParser(description=__doc__.splitlines()[0], add_help=False)
     first.add_argument("--task", required=True, help="name in config/task")
+    first.add_argument("--observation", default="state", help="the task's observation variant")
     first.add_argument("--base", type=Path, help="checkpoint; default: the shipped one")
     first.add_argument("--demos", type=Path, help="folder of bags; default: the shipped ones")
     own, rest = first.parse_known_args(arguments)

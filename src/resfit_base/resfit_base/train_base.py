@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch_size=options.batch,
             seed=options.seed,
             validation_share=options.validation,
+            points=options.points,
         )
         trained = train(demos, contract, config, show_progress)
     except (BagError, BaseError, ContractError, OSError) as error:
@@ -133,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=default.steps, help="optimiser steps")
     add("--batch", type=int, default=default.batch_size, help="chunks per optimiser step")
     add("--episodes", type=int, default=0, help="use the first so many demos; 0: all")
+    add(
+        "--points", type=int, default=default.points,
+        help="keypoints per image; 0: a transformer over patches",
+    )  # fmt: skip
     add("--validation", type=float, default=0.0, help="share of demos held out to report L1 on")
     return parser
 

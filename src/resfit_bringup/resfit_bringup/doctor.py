@@ -17,15 +17,13 @@ from resfit_bringup.errors import UsageError
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy, Images, open_loop
+from resfit_core.build import build_learner, build_policy
 from resfit_core.contract import Contract, load_contract
 from resfit_core.data.bag_reader import RecordedEpisode, read_episode
 from resfit_core.data.bags import list_episodes, read_manifest
 from resfit_core.data.episode import EVALUATE, TRAIN
 from resfit_core.doctor import critic, names, policy, practice
 from resfit_core.doctor.finding import FAIL, Finding, bad, good, skipped
-from resfit_core.learner import Learner
-from resfit_core.nets.views import View, make_view
-from resfit_core.residual import ResidualPolicy
 from resfit_core.run_log import read_episodes
 from resfit_core.weights import newest_weights
 
@@ -209,22 +207,13 @@ class Patient:
         yield self._saturation()
         yield critic.sensitivity(self._critic_share())
 
-    @cached_property
-    def _view(self) -> View | None:
-        return make_view(
-            self.config.critic_view, self.contract, self.base.action_space, self.scale
-        )
-
     def _saturation(self) -> Finding:
         """Ask the newest weights along the newest practice, without noise."""
         found = newest_weights(self._folder)
         practised = [e for e in self.run if e.mode in (TRAIN, EVALUATE)][-5:]
         if found is None or not practised:
             return skipped(practice.SATURATION, "no weights, or no practice with them, yet")
-        residual = ResidualPolicy(
-            self.config, self.scale, self.contract.sha256, self.base.base_sha256,
-            self.contract.control_rate_hz, self._view,
-        )  # fmt: skip
+        residual = build_policy(self.config, self.contract, self.base)
         residual.load(found[1])
         residual.begin_episode(0, EVALUATE)
         rows = []
@@ -246,12 +235,7 @@ class Patient:
         if not (checkpoints / "learner.safetensors").is_file():
             return None
         seed = run_file.read(self._folder)["arguments"].get("seed", 0)
-        contract = self.contract
-        learner = Learner(
-            self.config.replace(seed=seed), contract.obs_dim, contract.action_dim, self.scale,
-            contract.sha256, self.base.base_sha256, self._view,
-            image_shapes={n: (contract.image_size,) * 2 + (3,) for n in contract.images},
-        )  # fmt: skip
+        learner = build_learner(self.config.replace(seed=seed), self.contract, self.base)
         learner.load(checkpoints)
         return critic.measure(learner)
 

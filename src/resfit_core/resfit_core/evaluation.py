@@ -18,7 +18,7 @@ import numpy as np
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy
 from resfit_core.contract import Contract, load_contract
-from resfit_core.control.observe import ObservationBuilder, shrink
+from resfit_core.control.observe import ObservationBuilder, Pictures, shrink
 from resfit_core.control.safety import Reason, SafetyFilter
 from resfit_core.data.episode import EVALUATE
 from resfit_core.intervals import wilson as wilson
@@ -98,21 +98,34 @@ class Tick(NamedTuple):
 class Observer:
     """Builds what a policy sees out of an env's sensors, as `base_policy` does out of messages."""
 
-    def __init__(self, contract: Contract) -> None:
-        """Take the layout."""
-        self._contract = contract
-        self._builder = ObservationBuilder(contract)
+    def __init__(self, contract: Contract, *, small: bool = False) -> None:
+        """Take the layout.
 
-    def observe(self, env: Env, sensors: Sensors) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the flat observation and the contract's images by camera, at full size."""
+        Args:
+            contract: names fields and cameras.
+            small: images come as the residual sees them; else at full size.
+        """
+        self._contract, self._small = contract, small
+        self._builder = ObservationBuilder(contract)
+        self._pictures = Pictures((), lambda camera: np.empty(0))
+
+    def observe(self, env: Env, sensors: Sensors) -> tuple[np.ndarray, Pictures]:
+        """Return the flat observation and the contract's images, to be had until the next call."""
         flat = self._builder.build(
             sensors.joint_position,
             sensors.joint_velocity,
             sensors.wrenches,
             sensors.object_poses,
         )
-        cameras = [self._contract.camera(name) for name in self._contract.images]
-        return flat, {c.name: env.render(c.name, c.width, c.height) for c in cameras}  # type: ignore[attr-defined]
+
+        def draw(name: str) -> np.ndarray:
+            camera = self._contract.camera(name)
+            image = env.render(name, camera.width, camera.height)  # type: ignore[attr-defined]
+            return shrink(image, self._contract.image_size) if self._small else image
+
+        self._pictures.close()
+        self._pictures = Pictures(self._contract.images, draw)
+        return flat, self._pictures
 
 
 def rollout(
@@ -300,21 +313,10 @@ def _make_env(name: str, contract: Contract) -> Any:
 
 
 def _residual(job: Job, weights: Path, contract: Contract, base: BasePolicy) -> Any:
-    from resfit_core.algorithms.config import TrainConfig, resolve_scale
-    from resfit_core.nets.views import make_view
-    from resfit_core.residual import ResidualPolicy
+    from resfit_core.algorithms.config import TrainConfig
+    from resfit_core.build import build_policy
 
     config = TrainConfig.from_yaml(job.train_file) if job.train_file else TrainConfig()
-    scale = resolve_scale(config.residual_scale, contract.groups())
-    policy = ResidualPolicy(
-        config,
-        scale,
-        contract.sha256,
-        base.base_sha256,
-        contract.control_rate_hz,
-        make_view(
-            config.critic_view, contract, base.action_space, scale, config.observe_last_action
-        ),
-    )
+    policy = build_policy(config, contract, base)
     policy.load(weights.read_bytes())
     return policy

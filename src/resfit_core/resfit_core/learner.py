@@ -14,6 +14,7 @@ from torch import Tensor
 from resfit_core import checkpoint, machine, tensorfile
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.algorithms.resfit import ResFiT
+from resfit_core.base.sight import Sight
 from resfit_core.data.episode import EVALUATE, Episode
 from resfit_core.data.mixed import MixedReplay
 from resfit_core.data.replay import ReplayBuffer, ReplayError
@@ -44,6 +45,7 @@ class Learner:
         view: View | None = None,
         algorithm: Callable[..., ResFiT] = ResFiT,
         image_shapes: ImageShapes | None = None,
+        sight: Sight | None = None,
     ) -> None:
         """Build an empty learner. Sets threads and allocator of the whole process (`machine`).
 
@@ -57,9 +59,12 @@ class Learner:
             view: what actor and critic see, from `make_view`; None: the vectors as they are.
             algorithm: `ResFiT` or a subclass, called as it is.
             image_shapes: camera to (H, W, 3), uint8; none: no images.
+            sight: turns the images of what comes in into numbers, which `obs_dim` counts; None:
+                episodes are kept as they come.
         """
         machine.prepare(config.torch_threads)
         self.config = config
+        self._sight = sight
         self.obs_dim, self.act_dim = obs_dim, act_dim
         self.image_shapes = {c: tuple(s) for c, s in (image_shapes or {}).items()}
         self.contract_sha256, self.base_sha256 = contract_sha256, base_sha256
@@ -126,7 +131,7 @@ class Learner:
         for episode in episodes:
             self._check_hashes(episode)
             if episode.success:
-                added += self.replay.add_demo(episode)
+                added += self.replay.add_demo(self._as_kept(episode))
         return added
 
     def add_episode(self, episode: Episode) -> bool:
@@ -145,7 +150,7 @@ class Learner:
         if self.seen.get(episode.episode, -1) >= episode.revision:
             return False
         if episode.mode != EVALUATE:
-            self.replay.add(self._as_learned(episode))
+            self.replay.add(self._as_kept(self._as_learned(episode)))
             if episode.episode not in self.seen:
                 self.episodes += 1
                 self.env_steps += episode.steps
@@ -239,6 +244,9 @@ class Learner:
     def load(self, folder: str | Path, name: str = "learner.safetensors") -> None:
         """Go back to a checkpoint of the same contract, base and settings; see `checkpoint`."""
         checkpoint.load(self, Path(folder), name)
+
+    def _as_kept(self, episode: Episode) -> Episode:
+        return episode if self._sight is None else self._sight.of_episode(episode)
 
     def _fit_normaliser(self) -> None:
         """Take the z-score from the demos, or without demos from the warm-up; once."""

@@ -151,8 +151,9 @@ def rollout(
     contract_sha256: str = "",
     base_sha256: str = "",
 ) -> Episode:
-    """Play one episode to its end and return it as it is stored."""
-    seen = _observation(env.reset(seed))
+    """Play one episode to its end and return it as it is stored; evaluations keep no images."""
+    keeps = mode != EVALUATE
+    seen = _observation(env.reset(seed), keeps)
     base.reset()
     policy.begin_episode(seed, mode, use_residual)
     rows: list[tuple[Observation, np.ndarray, float]] = []
@@ -171,7 +172,7 @@ def rollout(
         actions.append(action if executed is None else executed)
         policy.executed(actions[-1])
         explored.append(noisy)
-        seen = _observation(result.observation)
+        seen = _observation(result.observation, keeps)
         success, done = bool(result.success), bool(result.done)
         failed = bool(result.failed) and not success
     # The last observation's base action comes from the unreset chunk: a time-out bootstraps on it.
@@ -196,7 +197,7 @@ def rollout(
         success=success,
         contract_sha256=contract_sha256,
         base_sha256=base_sha256,
-        images={name: np.stack([o.images[name] for o in observations]) for name in seen.images},
+        images={n: np.stack([o.images[n] for o in observations]) for n in seen.images if keeps},
     )
 
 
@@ -213,16 +214,9 @@ def evaluate(
 
     Evaluation seeds never depend on the run, so base and residual meet the same scenes.
     """
+    how = {"mode": EVALUATE, "use_residual": use_residual}
     return [
-        rollout(
-            env,
-            base,
-            policy,
-            seed=first_seed + index,
-            mode=EVALUATE,
-            number=index,
-            use_residual=use_residual,
-        ).success
+        rollout(env, base, policy, seed=first_seed + index, number=index, **how).success
         for index in range(episodes)
     ]
 
@@ -380,9 +374,10 @@ def train(
     }
 
 
-def _observation(seen: np.ndarray | Observation) -> Observation:
+def _observation(seen: np.ndarray | Observation, keeps: bool) -> Observation:
     given = seen if isinstance(seen, Observation) else Observation(seen)
-    return given._replace(vector=np.asarray(given.vector, np.float32))
+    images = dict(given.images) if keeps else given.images  # a simulator draws when asked
+    return given._replace(vector=np.asarray(given.vector, np.float32), images=images)
 
 
 def _propose(base: Base, seen: Observation) -> BaseAction:

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from resfit_core import tensorfile
-from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.checkpoint import load_base
 from resfit_core.base.protocol import BasePolicy
 from resfit_core.base.relabel import relabel
+from resfit_core.build import build_learner
 from resfit_core.contract import Contract, load_contract
 from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.bags import read_manifest
 from resfit_core.data.episode import DEMO, EVALUATE, Episode
 from resfit_core.learner import Learner, LearnerError
-from resfit_core.nets.views import make_view
 from resfit_core.playing.bags import find_episodes
 from resfit_core.weights import newest_version, save_weights
 
@@ -48,21 +48,6 @@ class Filled:
     episodes: int = 0
     evaluations: int = 0
     left_out: int = 0
-
-
-def make_learner(config: TrainConfig, contract: Contract, base: BasePolicy) -> Learner:
-    """Return the learner that the learner node would make of the same settings."""
-    scale = resolve_scale(config.residual_scale, contract.groups())
-    return Learner(
-        config,
-        contract.obs_dim,
-        contract.action_dim,
-        scale,
-        contract.sha256,
-        base.base_sha256,
-        make_view(config.critic_view, contract, base.action_space, scale),
-        image_shapes={n: (contract.image_size,) * 2 + (3,) for n in contract.images},
-    )
 
 
 def fill(
@@ -189,7 +174,7 @@ def run(
     updates: int = 0,
 ) -> dict[str, Any]:
     """Fill, train and report; go on where `out` holds a checkpoint."""
-    learner = make_learner(config, contract, base)
+    learner = build_learner(config, contract, base)
     if (out / "checkpoints" / "learner.safetensors").exists():
         learner.load(out / "checkpoints")
     begin = time.monotonic()

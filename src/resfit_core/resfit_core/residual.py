@@ -11,6 +11,7 @@ import torch
 from resfit_core import tensorfile
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.algorithms.exploration import ExplorationNoise
+from resfit_core.base.sight import Sight
 from resfit_core.control.combine import combine
 from resfit_core.data.episode import EVALUATE, TRAIN, WARMUP
 from resfit_core.nets.actor import ResidualActor
@@ -58,6 +59,7 @@ class ResidualPolicy:
         base_sha256: str,
         control_rate_hz: float,
         view: View | None = None,
+        sight: Sight | None = None,
     ) -> None:
         """Start without weights.
 
@@ -68,7 +70,9 @@ class ResidualPolicy:
             base_sha256: weights for another base are refused.
             control_rate_hz: turns the noise's correlation time into steps [Hz].
             view: what the actor sees, from `make_view`; None: the vectors as they are.
+            sight: turns the images into numbers of the observation, as in the learner; or None.
         """
+        self._sight = sight
         self._view = view
         self._critic_view = config.critic_view
         self._seed = config.seed
@@ -209,6 +213,9 @@ class ResidualPolicy:
         images: Mapping[str, np.ndarray],
     ) -> np.ndarray:
         normaliser, actor, encoder = self._net
+        if self._sight is not None:
+            rows = {name: np.asarray(image)[None] for name, image in images.items()}
+            observation = self._sight.extend(observation[None], rows)[0]
         obs = self.seen(observation)
         base = torch.from_numpy(np.array(base_action, np.float32)[None])
         seen = normaliser(obs)

@@ -11,6 +11,7 @@ from resfit_core.control.observe import (
     JointOrder,
     ObservationBuilder,
     ObservationError,
+    Pictures,
     SensorJoiner,
     shrink,
 )
@@ -136,3 +137,21 @@ def test_newest_set_must_be_young_and_close_together():
     assert joiner.newest(131, 50) is None  # the camera's item is 51 old
     joiner.add("camera", 131, "c2")
     assert joiner.newest(132, 50) is None  # 31 apart
+
+
+def test_pictures_are_drawn_once_and_only_in_time():
+    drawn = []
+
+    def draw(camera):
+        drawn.append(camera)
+        return np.full((2, 2, 3), len(drawn), np.uint8)
+
+    pictures = Pictures(("left", "right"), draw)
+    assert len(pictures) == 2 and list(pictures) == ["left", "right"] and not drawn
+    assert pictures["right"] is pictures["right"] and drawn == ["right"]
+    with pytest.raises(KeyError):
+        pictures["middle"]
+    pictures.close()
+    assert pictures["right"][0, 0, 0] == 1
+    with pytest.raises(ObservationError, match="'left' was not asked for before the next step"):
+        pictures["left"]

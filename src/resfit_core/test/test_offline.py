@@ -11,6 +11,7 @@ from bag_maker import vega_contract, write_demo
 from resfit_core import offline
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.protocol import ChunkedBase
+from resfit_core.build import build_learner
 from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import DEMO, EVALUATE, TRAIN, WARMUP
 from resfit_core.data.verdicts import Verdict, append_verdict
@@ -68,14 +69,14 @@ def test_the_buffers_are_those_of_the_run_by_hash(tmp_path, contract, base):
     append_verdict(run, Verdict("run", 5, 1, 1, 6, "corrected"))
     config = CONFIG.replace(successes_to_demos=True)
 
-    online = offline.make_learner(config, contract, base)
+    online = build_learner(config, contract, base)
     session = LearnerSession(online, base, contract, SessionSettings(run, demos), Silent())
     stop = Event()
     stop.set()
     session.run(stop)
 
     said = []
-    alone = offline.make_learner(config, contract, base)
+    alone = build_learner(config, contract, base)
     filled = offline.fill(alone, base, contract, str(run), str(demos), said.append)
     assert alone.replay.sha256() == online.replay.sha256()
     assert (alone.env_steps, alone.episodes) == (online.env_steps, online.episodes) == (22, 3)
@@ -93,7 +94,7 @@ def test_runs_are_added_up_and_another_base_is_relabelled(tmp_path, contract, ba
         for episode in (1, 2):
             folder = tmp_path / name / "episodes"
             record(folder, contract, episode, steps=steps, base_sha256=of)
-    learner = offline.make_learner(CONFIG, contract, base)
+    learner = build_learner(CONFIG, contract, base)
     offline.fill(learner, base, contract, f"{tmp_path / 'a'},{tmp_path / 'b'}")
     assert [key for key, _ in learner.replay.online.entries()] == [
         (False, n) for n in (1, 2, 3, 4)

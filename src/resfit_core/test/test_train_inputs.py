@@ -130,6 +130,7 @@ def test_base_of_another_size(refused, tmp_path):
         (["--set", "gamma=2"], "gamma is 2.0, must be <= 1"),
         (["--set", "utd=[1"], r"--set 'utd=\[1': no YAML value"),
         (["--set", "critic_view=task_space"], "needs a robot's contract"),
+        (["--set", "image_features=base"], "needs a base of ours with keypoints"),
         (["--set", "residual_scale={arm: .1}"], "residual_scale names the joint groups"),
         (["--seed", "-1"], "seed is -1, must be >= 0"),
         (["--seed", "1000000"], "--seed is 1000000, must lie in"),

@@ -11,15 +11,14 @@ from threading import Event, Thread
 from typing import Any, NoReturn
 
 from resfit_core import tensorfile
-from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.checkpoint import load_base
 from resfit_core.best import Score
+from resfit_core.build import build_learner
 from resfit_core.control.records import EndedBy, Mode, Phase
 from resfit_core.data.episode import EpisodeError
 from resfit_core.data.intake import EpisodeIntake
-from resfit_core.learner import Learner
 from resfit_core.learner_session import FAILED, LearnerSession, SessionSettings, Status
-from resfit_core.nets.views import make_view
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import GetEpisode
 from resfit_residual.scalars import ScalarWriter
@@ -70,15 +69,7 @@ class LearnerNode(Node):
         config = TrainConfig.from_yaml(train_config) if train_config else TrainConfig()
         config = config.replace(seed=seed)
         base = load_base(base_name, contract)
-        scale = resolve_scale(config.residual_scale, contract.groups())
-        view = make_view(
-            config.critic_view, contract, base.action_space, scale, config.observe_last_action
-        )
-        learner = Learner(
-            config, contract.obs_dim, contract.action_dim, scale, contract.sha256,
-            base.base_sha256, view,
-            image_shapes={n: (contract.image_size,) * 2 + (3,) for n in contract.images},
-        )  # fmt: skip
+        learner = build_learner(config, contract, base)
         self._hashes = {"contract_sha256": contract.sha256, "base_sha256": base.base_sha256}
         settings = SessionSettings(
             Path(run_dir), Path(demos) if demos else None, synchronous, publish_s, every,

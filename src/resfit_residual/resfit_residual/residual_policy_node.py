@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from trajectory_msgs.msg import JointTrajectory
 
-from resfit_core.algorithms.config import TrainConfig, resolve_scale
+from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.checkpoint import load_base
+from resfit_core.build import build_policy
 from resfit_core.contract import ContractError
 from resfit_core.control.residual_tick import Proposal, ResidualTick, StepKeeper, Weights
-from resfit_core.nets.views import make_view
 from resfit_core.residual import ResidualPolicy
 from resfit_core.weights import newest_weights
 from resfit_interfaces import msg as ours
@@ -69,14 +69,10 @@ class ResidualPolicyNode(LifecycleNode):
         base = load_base(self._base, contract)
         self._contract, self._space = contract, base.action_space
         self._kin = Kin(contract.sha256, base.base_sha256)
-        scale = resolve_scale(config.residual_scale, contract.groups())
         sees_last = config.observe_last_action
-        view = make_view(config.critic_view, contract, self._space, scale, sees_last)
 
         def make_policy() -> ResidualPolicy:
-            return ResidualPolicy(
-                config, scale, contract.sha256, base.base_sha256, contract.control_rate_hz, view
-            )
+            return build_policy(config, contract, base)
 
         self._blind, self._base_action = None, conversions.base_action_from_msg
         if self._seal:

@@ -164,6 +164,12 @@ class TrainConfig:
     demo_capacity: int = setting(100_000, "rows of the demo ring", least=2)
 
     # Pixels
+    image_features: str = setting(
+        "encoder",
+        "encoder: a ViT per camera, trained by the critic (published); base: the places that the "
+        "frozen base sees join the observation, and no image goes into the replay",
+        choices=("encoder", "base"),
+    )
     vision_width: int = setting(128, "units of an image token", least=1)
     vision_heads: int = setting(4, "attention heads; divides vision_width", least=1)
     vision_embedding: int = setting(1024, "units of the critic's spatial embedding", least=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ def freeze(
     """
     tensors = {_NET + name: value.numpy() for name, value in net.state_dict().items()}
     tensors |= {LOW: space.low.astype(np.float64), HIGH: space.high.astype(np.float64)}
-    architecture = dataclasses.asdict(net.config)
+    architecture = net.config.to_header()
     base_sha256 = _hash(tensors, architecture)
     header = {
         "format": BASE_FORMAT,
@@ -113,8 +112,13 @@ def _load_act(path: Path, contract: Contract) -> BasePolicy:
         flat = torch.from_numpy(np.array(observation, np.float32)[None])
         return net(flat, _stack(images, contract))[0].numpy()
 
+    @torch.inference_mode()
+    def locate(images: np.ndarray) -> np.ndarray:
+        return net.locate(torch.from_numpy(images)).numpy()
+
     space = load_action_space(path, contract)
-    return ChunkedBase(plan, config.chunk, space, header["base_sha256"], contract.sha256)
+    hashes = (header["base_sha256"], contract.sha256)
+    return ChunkedBase(plan, config.chunk, space, *hashes, locate if config.places else None)
 
 
 def _check_shape(

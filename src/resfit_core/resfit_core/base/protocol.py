@@ -14,6 +14,8 @@ from resfit_core.contract import FIELDS, ActionSpace, Contract
 
 Images = Mapping[str, np.ndarray]
 Planner = Callable[[np.ndarray, Images | None], np.ndarray]
+Locate = Callable[[np.ndarray], np.ndarray]
+"""uint8 images (n, cameras, size, size, 3) to the hands' places [m] (n, places, 3)."""
 
 
 class BaseError(ValueError):
@@ -89,6 +91,7 @@ class ChunkedBase:
         action_space: ActionSpace,
         base_sha256: str,
         contract_sha256: str,
+        locate: Locate | None = None,
     ) -> None:
         """Start with no chunk.
 
@@ -98,6 +101,7 @@ class ChunkedBase:
             action_space: Maps them to joint targets.
             base_sha256: Hash of weights and normalisation.
             contract_sha256: Hash of the contract.
+            locate: Tells the hands' places; None: it cannot.
         """
         if chunk_length < 1:
             raise BaseError(f"chunk_length is {chunk_length}, must be 1 or more")
@@ -106,6 +110,7 @@ class ChunkedBase:
         self.action_space = action_space
         self.base_sha256 = base_sha256
         self.contract_sha256 = contract_sha256
+        self.locate = locate
         self._chunk = np.empty((0, 0), np.float32)
         self._index = 0
 

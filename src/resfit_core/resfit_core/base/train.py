@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from resfit_core.base.act import Act, ActConfig, fields_of
+from resfit_core.base.places import hand_places, place_count
 from resfit_core.base.protocol import BaseError
 from resfit_core.contract import ActionSpace, Contract
 from resfit_core.data.bag_reader import RecordedEpisode
@@ -36,6 +37,8 @@ class BaseTrainConfig:
         width: of every token of the net.
         encoder_layers: of the net.
         decoder_layers: of the net.
+        points: keypoints per image; 0: the net looks at patches instead. Without images unused.
+        place_weight: of the error in telling the hands' places, beside that of the chunk.
     """
 
     steps: int = 3000
@@ -50,12 +53,19 @@ class BaseTrainConfig:
     width: int = 128
     encoder_layers: int = 2
     decoder_layers: int = 1
+    points: int = 16
+    place_weight: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot work."""
         for name in ("steps", "batch_size", "learning_rate", "observation_std_floor", "width"):
             if not getattr(self, name) > 0:
                 raise BaseError(f"{name} is {getattr(self, name)}, must be above 0")
+        if self.points < 0 or self.place_weight < 0:
+            raise BaseError(
+                f"points is {self.points} and place_weight {self.place_weight}, "
+                "both must be 0 or more"
+            )
         if not 0 <= self.validation_share < 1:
             raise BaseError(f"validation_share is {self.validation_share}, must be in [0, 1)")
 
@@ -91,6 +101,7 @@ class _Chunks:
     images: torch.Tensor | None  # (n, cameras, size, size, 3) uint8
     action: torch.Tensor  # (n, chunk, action_dim)
     mask: torch.Tensor  # (n, chunk, 1)
+    places: torch.Tensor | None = None  # (n, 3 * places) [m]
 
 
 def train(
@@ -122,6 +133,7 @@ def train(
             f"none of {len(demos)} demos is a success to train on; record some with 'make demos'"
         )
     begin = time.monotonic()
+    points = config.points if contract.images and contract.hands else 0
     space = ActionSpace.from_demos(np.concatenate([demo.action_rad for demo in kept]))
     with _one_thread():
         torch.manual_seed(config.seed)
@@ -131,6 +143,8 @@ def train(
                 action_dim=contract.action_dim,
                 cameras=len(contract.images),
                 image_size=contract.image_size,
+                points=points,
+                places=place_count(contract) if points else 0,
                 width=config.width,
                 encoder_layers=config.encoder_layers,
                 decoder_layers=config.decoder_layers,
@@ -141,18 +155,28 @@ def train(
         net.obs_mean.copy_(torch.from_numpy(seen.mean(axis=0)))
         std = np.maximum(seen.std(axis=0), config.observation_std_floor)
         net.obs_std.copy_(torch.from_numpy(std))
-        data = _chunks(kept, space, net.config.chunk)
+        places = contract if points else None
+        data = _chunks(kept, space, net.config.chunk, places)
+        if data.places is not None:
+            net.place_mean.copy_(data.places.mean(0))
+            net.place_std.copy_(data.places.std(0).clamp_min(config.observation_std_floor))
         l1 = _fit(net, data, config, progress)
         validation = None
         if held:
-            validation = _l1(net, _chunks(good[-held:], space, net.config.chunk))
+            validation = _l1(net, _chunks(good[-held:], space, net.config.chunk, places))
     net.eval().requires_grad_(False)
     wall_s = time.monotonic() - begin
     return Trained(net, space, l1, validation, len(kept), len(data.observation), wall_s)
 
 
-def _chunks(demos: Sequence[RecordedEpisode], space: ActionSpace, length: int) -> _Chunks:
-    observations, images, actions, masks = [], [], [], []
+def _chunks(
+    demos: Sequence[RecordedEpisode],
+    space: ActionSpace,
+    length: int,
+    places_of: Contract | None = None,
+) -> _Chunks:
+    """Cut the demos; with the places of that contract's hands, where it is given."""
+    observations, images, actions, masks, places = [], [], [], [], []
     for demo in demos:
         steps = demo.steps
         index = np.arange(steps)[:, None] + np.arange(length)
@@ -160,6 +184,10 @@ def _chunks(demos: Sequence[RecordedEpisode], space: ActionSpace, length: int) -
         actions.append(normalised[np.minimum(index, steps - 1)])
         masks.append((index < steps).astype(np.float32))
         observations.append(demo.observation[:-1])
+        if places_of is not None:
+            joints = demo.observation[:, places_of.layout["joint_position"]]
+            found = hand_places(places_of, joints, demo.action_rad)[:-1]
+            places.append(found.reshape(steps, -1).astype(np.float32))
         if demo.images:
             images.append(np.stack([camera[:-1] for camera in demo.images], axis=1))
     return _Chunks(
@@ -167,6 +195,7 @@ def _chunks(demos: Sequence[RecordedEpisode], space: ActionSpace, length: int) -
         torch.from_numpy(np.concatenate(images)) if images else None,
         torch.from_numpy(np.concatenate(actions)),
         torch.from_numpy(np.concatenate(masks))[..., None],
+        torch.from_numpy(np.concatenate(places)) if places else None,
     )
 
 
@@ -179,9 +208,10 @@ def _fit(net: Act, data: _Chunks, config: BaseTrainConfig, progress: Progress | 
     tail: list[float] = []
     batches = _batches(len(data.observation), config.batch_size, generator)
     for step in range(1, config.steps + 1):
-        loss = _loss(net, data, next(batches))
+        index = next(batches)
+        loss, missed = _losses(net, data, index)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + config.place_weight * missed).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.grad_clip)
         optimizer.step()
         schedule.step()
@@ -192,12 +222,19 @@ def _fit(net: Act, data: _Chunks, config: BaseTrainConfig, progress: Progress | 
     return float(np.mean(tail))
 
 
-def _loss(net: Act, data: _Chunks, index: torch.Tensor) -> torch.Tensor:
+def _losses(
+    net: Act, data: _Chunks, index: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """Return the L1 of the chunk, normalised, and of the places, z-scored."""
     images = None if data.images is None else data.images[index]
-    found = net(data.observation[index], images)
+    found, places = net.plan(data.observation[index], images)
     mask = data.mask[index]
     error = (found - data.action[index]).abs() * mask
-    return error.sum() / (mask.sum() * found.shape[-1])
+    loss = error.sum() / (mask.sum() * found.shape[-1])
+    if places is None or data.places is None:
+        return loss, 0.0
+    told = (data.places[index] - net.place_mean) / net.place_std
+    return loss, (places - told).abs().mean()
 
 
 @torch.no_grad()
@@ -205,7 +242,7 @@ def _l1(net: Act, data: _Chunks, batch: int = 256) -> float:
     total = weight = 0.0
     for index in torch.arange(len(data.observation)).split(batch):
         entries = float(data.mask[index].sum())
-        total += float(_loss(net, data, index)) * entries
+        total += float(_losses(net, data, index)[0]) * entries
         weight += entries
     return total / weight
 

@@ -6,7 +6,7 @@ equal to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -177,6 +177,49 @@ def _area_weights(edge: int, size: int) -> np.ndarray:
         overlap = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None)
         _WEIGHTS[edge, size] = (overlap / (edge / size)).astype(np.float32)
     return _WEIGHTS[edge, size]
+
+
+class Pictures(Mapping[str, np.ndarray]):
+    """A simulator's images of one instant, each drawn when it is first asked for.
+
+    A base that plans once per chunk looks once per chunk, and drawing is what takes the time.
+    """
+
+    def __init__(self, cameras: Sequence[str], draw: Callable[[str], np.ndarray]) -> None:
+        """Take the cameras' names, and what draws one."""
+        self._cameras, self._draw = tuple(cameras), draw
+        self._drawn: dict[str, np.ndarray] = {}
+        self._over = False
+
+    def close(self) -> None:
+        """Tell that the instant is over: what was not drawn can no longer be."""
+        self._over = True
+
+    def __getitem__(self, camera: str) -> np.ndarray:
+        """Return a camera's image.
+
+        Raises:
+            KeyError: There is no such camera.
+            ObservationError: The instant is over.
+        """
+        if camera not in self._cameras:
+            raise KeyError(camera)
+        if camera not in self._drawn:
+            if self._over:
+                raise ObservationError(
+                    f"image of camera '{camera}' was not asked for before the next step; "
+                    "look at it, or copy the mapping, when it comes"
+                )
+            self._drawn[camera] = self._draw(camera)
+        return self._drawn[camera]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the cameras' names."""
+        return iter(self._cameras)
+
+    def __len__(self) -> int:
+        """Return the number of cameras."""
+        return len(self._cameras)
 
 
 class Joined(NamedTuple, Generic[_Item]):

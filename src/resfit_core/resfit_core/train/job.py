@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from resfit_core.algorithms.config import TrainConfig
+from resfit_core.base.sight import Sight
 from resfit_core.data.episode import Episode
 from resfit_core.loop import Base, Environment, Policy, eval_due, evaluate, rollout
 from resfit_core.nets.views import View
@@ -97,6 +98,7 @@ class Job:
         keep_records: cut `records` to what a checkpoint knows; called once, at a resume.
         view: what actor and critic see, where a robot's contract gives one; None: the vectors.
         known: verdicts by the policy's identity, in the scenes' order; kept for `eval_once`.
+        sight: what the base sees in the images, where actor and critic see by it; or None.
     """
 
     algo: str
@@ -120,6 +122,7 @@ class Job:
     keep_records: Callable[[int], None]
     view: View | None = None
     known: dict[str, list[bool]] = dataclasses.field(default_factory=dict)
+    sight: Sight | None = None
 
     @property
     def checkpoints(self) -> Path:

@@ -152,6 +152,11 @@ def read_config(given: argparse.Namespace) -> TrainConfig:
             f"critic_view is '{config.critic_view}', which needs a robot's contract; "
             "without one only 'raw' can be had"
         )
+    if config.image_features != "encoder":
+        raise TrainError(
+            f"image_features is '{config.image_features}', which needs a base of ours with "
+            "keypoints; here only 'encoder' can be had"
+        )
     return config
 
 

@@ -19,6 +19,9 @@ def run(job: Job) -> Result:
         *hashes,
         job.view,
         image_shapes=job.image_shapes,
+        sight=job.sight,
     )
-    policy = ResidualPolicy(job.config, job.scale, *hashes, job.control_rate_hz, job.view)
+    policy = ResidualPolicy(
+        job.config, job.scale, *hashes, job.control_rate_hz, job.view, job.sight
+    )
     return learn(job, learner, policy)
