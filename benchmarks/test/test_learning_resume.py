@@ -17,8 +17,8 @@ def test_stopped_and_taken_up_again(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(learning, "CHECKPOINT_S", 0.0)
     shipped = ROOT / "config/shipped/woolly_ball_pnp"
     job = {
-        **{"name": "t", "task": "woolly_ball_pnp", "observation": "state", "episodes": 4},
-        **{"eval_every": 2, "eval_episodes": 1, "final_episodes": 1, "eval_seed": 0, "seed": 0},
+        **{"name": "t", "task": "woolly_ball_pnp", "observation": "state", "episodes": 3},
+        **{"eval_every": 2, "eval_episodes": 1, "final_episodes": 0, "eval_seed": 0, "seed": 0},
         "set": {"warmup_episodes": 1, "critic_warmup_updates": 5, "utd": 0.05, "critic_width": 16},
         "train_config": str(ROOT / "config/train/default.yaml"),
         "base": str(shipped / "base_state.safetensors"),
@@ -38,7 +38,7 @@ def test_stopped_and_taken_up_again(tmp_path, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         learning.run_seed(halves)
     learning.run_seed(halves)
-    assert saved == [1, 2, 3, 4]
+    assert saved == [1, 2, 3]
     whole, two = (learning.read_result(tmp_path / f"{n}.jsonl") for n in ("whole", "halves"))
     for result in (whole, two):
         del result["wall_s"]
@@ -47,5 +47,5 @@ def test_stopped_and_taken_up_again(tmp_path, monkeypatch) -> None:
             record.pop("kind", None)
     assert two == whole
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "halves.jsonl").open()]
-    assert kinds.count("episode") == 4 and kinds.count("eval") == 2
+    assert kinds.count("episode") == 3 and kinds.count("eval") == 1
     assert not list(tmp_path.glob("*.checkpoints"))
