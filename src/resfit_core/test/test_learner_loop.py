@@ -47,17 +47,22 @@ FAST = {"matmul_dtype": "bfloat16", "kernels": "native"}
 def test_learning_beats_the_base(tmp_path, settings):
     if settings and not native.available():
         pytest.skip("no C++ compiler")
-    learner, policy = parts(**settings)
-    log = tmp_path / "log.jsonl"
-    config = LoopConfig(episodes=40, eval_every=20, eval_episodes=10, final_episodes=60)
-    result = train(toy.PegEnv(), toy.MissingBase(), learner, policy, config, log)
-    assert np.mean(result["base"]) < 0.6
-    assert np.mean(result["residual"]) > np.mean(result["base"]) + 0.25
+    # One seed says little: on another processor's last bits it ends elsewhere.
+    config = LoopConfig(episodes=60, eval_every=30, eval_episodes=10, final_episodes=60)
+    base, residual = [], []
+    for seed in range(3):
+        learner, policy = parts(seed=seed, **settings)
+        log = tmp_path / f"log_{seed}.jsonl"
+        result = train(toy.PegEnv(), toy.MissingBase(), learner, policy, config, log)
+        base += result["base"]
+        residual += result["residual"]
+    assert np.mean(base) < 0.6
+    assert np.mean(residual) > np.mean(base) + 0.25
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     kinds = [line["kind"] for line in lines]
-    assert (kinds.count("episode"), kinds.count("eval"), kinds[-1]) == (40, 2, "final")
+    assert (kinds.count("episode"), kinds.count("eval"), kinds[-1]) == (60, 2, "final")
     modes = [line["mode"] for line in lines if line["kind"] == "episode"]
-    assert modes == [WARMUP] * 5 + [TRAIN] * 35
+    assert modes == [WARMUP] * 5 + [TRAIN] * 55
     assert learner.updates_owed == 0
     budget = 200 + 2 * learner.steps_since_start
     assert result["updates"] == learner.updates == budget
