@@ -56,7 +56,10 @@ def config_file(kind: str, name: str) -> str:
         # Names without a dot: vega_1.safety.yaml and its like belong to vega_1.
         names = sorted(p.stem for p in folder.glob("*.yaml") if "." not in p.stem)
         known = ", ".join(names) or "none"
-        raise UsageError(f"'{name}' is not in config/{kind}; known: {known}, or give a .yaml file")
+        fix = f"known: {known}, or give a .yaml file"
+        if (kind, name) == ("robot", "external"):
+            fix += "; who answers on its topics is the client: client:=external"
+        raise UsageError(f"'{name}' is not in config/{kind}; {fix}")
     return str(path.resolve())
 
 

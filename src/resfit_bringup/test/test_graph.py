@@ -184,6 +184,7 @@ def test_latest_is_followed_to_the_run_itself(share):
     ("job", "given", "parts"),
     [
         ("train", {"robot": "panda"}, ["'panda'", "config/robot", "vega_1"]),
+        ("train", {"robot": "external"}, ["vega_1", "client:=external"]),
         ("train", {"task": "x/y.yaml"}, ["x/y.yaml", "does not exist"]),
         ("train", {"base": "my.safetensors"}, ["my.safetensors", "base:="]),
         ("train", {"demos": "nowhere"}, ["nowhere", "demos:="]),
