@@ -54,7 +54,7 @@ GRAPHS: dict[str, tuple[str, ...]] = {
     ),
     "robot": ("train", "client:=fake", "learner:=external", "report:=false"),
     "blind": (
-        "evaluate", "policies:=base,{golden}/weights/version_000002.safetensors",
+        "evaluate", "policies:=base,{weights}",
         "train_config:={golden}/config/train.yaml",
     ),
     # Several times over: one is done in less than the nodes take to find each other.
@@ -76,7 +76,10 @@ def words_of(name: str, scratch: Path) -> list[str]:
         name: Of `GRAPHS`.
         scratch: Folder of this graph alone.
     """
-    job, *words = (word.format(scratch=scratch, golden=GOLDEN) for word in GRAPHS[name])
+    (weights,) = (GOLDEN / "weights").iterdir()
+    job, *words = (
+        word.format(scratch=scratch, golden=GOLDEN, weights=weights) for word in GRAPHS[name]
+    )
     contract = load_contract(
         ROOT / "config/robot/vega_1.yaml", ROOT / "config/task/woolly_ball_pnp.yaml", "pixels"
     )

@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 from geometry_msgs.msg import WrenchStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -15,6 +16,8 @@ from resfit_core.contract import Contract
 from resfit_core.control.observe import JointOrder, ObservationError
 from resfit_ros import conversions, qos
 from resfit_vega_driver.client import Ears
+
+_ARRIVES = Duration(seconds=0.5)  # a subscriber that is hung keeps nobody for longer
 
 
 class TwinClient:
@@ -90,5 +93,7 @@ class TwinClient:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
             if self._command is not None:
+                # The last command, the safe one, must have arrived before its publisher goes.
+                self._command.wait_for_all_acked(_ARRIVES)
                 self._node.destroy_publisher(self._command)
         self._command, self._subscriptions = None, []
