@@ -48,7 +48,7 @@ RESULTS = ROOT / "benchmarks/results/two_machines.json"
 CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWNET = 0x10000000, 0x00020000, 0x40000000
 TUNSETIFF, IFF_TAP_NO_PI = 0x400454CA, 0x1002
 _START_S, _END_S, _CATCH_UP_S, _STOP_S = 120.0, 15.0, 90.0, 60.0
-NOT_PERMITTED = 3
+NOT_PERMITTED, NOT_STARTED = 3, 4
 """Exit status where this machine permits no namespaces."""
 
 
@@ -295,9 +295,11 @@ def main() -> int:
             return NOT_PERMITTED
         try:
             if not bench.until(lambda: bench.learned()[1] > 0, _START_S):
-                log = (Path(folder) / "workstation.log").read_text()[-2000:]
-                print(f"the learner never learned:\n{log}", file=sys.stderr)
-                return 1
+                print("the learner never learned", file=sys.stderr)
+                for side in ("robot", "workstation"):
+                    log = (Path(folder) / f"{side}.log").read_text()[-2000:]
+                    print(f"--- {side}\n{log}", file=sys.stderr)
+                return NOT_STARTED
             rows = []
             for phase in phases:
                 print(f"  {phase.name}, {phase.seconds:.0f} s", file=sys.stderr, flush=True)
