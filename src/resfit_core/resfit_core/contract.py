@@ -19,9 +19,16 @@ from typing import Any
 import numpy as np
 
 from resfit_core.control.limits import SafetyLimits, load_limits
-from resfit_core.strict_yaml import ContractError, check_keys, check_keys_in, read_yaml
+from resfit_core.strict_yaml import (
+    ContractError,
+    check_keys,
+    check_keys_in,
+    is_number,
+    not_negative,
+    positive,
+    read_yaml,
+)  # fmt: skip
 
-_MOST = 1e9  # no length, rate or angle of a robot comes near it; infinity would be no limit
 WRENCH_SIZE = 6  # force [N] and torque [Nm]
 POSITION_SIZE = 3  # [m]
 
@@ -303,14 +310,14 @@ def _merged(robot_file: str | Path, task_file: str | Path, variant: str) -> Cont
     joints = _joints(robot["joints"], robot_file)
     check_keys_in(robot["max_step_rad"], {j.group for j in joints}, f"{robot_file}: max_step_rad")
     steps = {
-        group: _positive(robot["max_step_rad"], group, f"{robot_file}: max_step_rad")
+        group: positive(robot["max_step_rad"], group, f"{robot_file}: max_step_rad")
         for group in robot["max_step_rad"]
     }
     contract = Contract(
         robot=str(robot["robot"]),
         task=str(task["task"]),
         variant=variant,
-        control_rate_hz=_positive(robot, "control_rate_hz", robot_file),
+        control_rate_hz=positive(robot, "control_rate_hz", robot_file),
         joints=joints,
         wrenches=tuple(robot["wrenches"]),
         cameras=_cameras(robot["cameras"], robot_file),
@@ -321,12 +328,12 @@ def _merged(robot_file: str | Path, task_file: str | Path, variant: str) -> Cont
         ),
         fields=tuple(chosen["fields"]),
         images=tuple(chosen["images"]),
-        image_size=int(_positive(task, "image_size", task_file)),
-        horizon_steps=int(_positive(task, "horizon_steps", task_file)),
-        reaction_time_s=_reaction(task["reaction_time_s"], task_file),
+        image_size=int(positive(task, "image_size", task_file)),
+        horizon_steps=int(positive(task, "horizon_steps", task_file)),
+        reaction_time_s=not_negative(task, "reaction_time_s", task_file),
         max_step_rad=tuple(steps.get(j.group, np.inf) for j in joints),
-        max_observation_age_s=_positive(robot, "max_observation_age_s", robot_file),
-        command_timeout_s=_positive(robot, "command_timeout_s", robot_file),
+        max_observation_age_s=positive(robot, "max_observation_age_s", robot_file),
+        command_timeout_s=positive(robot, "command_timeout_s", robot_file),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
         robot_file=str(robot_file),
         task_file=str(task_file),
@@ -341,37 +348,18 @@ def _merged(robot_file: str | Path, task_file: str | Path, variant: str) -> Cont
     return contract
 
 
-def _positive(data: Mapping[str, Any], key: str, where: str | Path) -> float:
-    value = data[key]
-    if not _is_number(value) or not value > 0:
-        raise ContractError(f"{where}: '{key}' is {value!r}, a finite number above 0 is needed")
-    return float(value)
-
-
-def _reaction(value: Any, where: str | Path) -> float:
-    if not _is_number(value) or value < 0:
-        raise ContractError(f"{where}: 'reaction_time_s' is {value!r}, 0 s or more are needed")
-    return float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
-
-
 def _joints(data: Any, where: str | Path) -> tuple[Joint, ...]:
     if not isinstance(data, Mapping) or not data:
         raise ContractError(f"{where}: 'joints' must map names to [lower, upper, velocity, group]")
     joints = []
     for name, row in data.items():
-        if not isinstance(row, Sequence) or len(row) != 4:
+        fits = isinstance(row, Sequence) and len(row) == 4
+        if not fits or not all(is_number(value) for value in row[:3]):
             raise ContractError(
-                f"{where}: joint '{name}' is {row!r}, [lower, upper, velocity, group] is needed"
+                f"{where}: joint '{name}' is {row!r}, [lower, upper, velocity, group] is needed, "
+                "the first three finite numbers"
             )
         lower, upper, velocity, group = row
-        if not all(_is_number(value) for value in row[:3]):
-            raise ContractError(
-                f"{where}: joint '{name}' is {row!r}, three finite numbers and a group are needed"
-            )
         joint = Joint(str(name), float(lower), float(upper), float(velocity), str(group))
         if not joint.lower < joint.upper or not joint.velocity > 0:
             raise ContractError(
@@ -390,7 +378,7 @@ def _cameras(data: Any, where: str | Path) -> tuple[Camera, ...]:
             row, {"topic", "width", "height", "frame", "rate_hz"}, f"{where}: camera {name}"
         )
         for key in ("width", "height", "rate_hz"):
-            _positive(row, key, f"{where}: camera {name}")
+            positive(row, key, f"{where}: camera {name}")
         cameras.append(Camera(name=str(name), **row))
     return tuple(cameras)
 

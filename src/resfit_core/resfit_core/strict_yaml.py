@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+_MOST = 1e9  # no length, rate or angle of a robot comes near it; infinity would be no limit
+
 
 class ContractError(ValueError):
     """A robot, task or data item does not keep the contract. The text names value and fix."""
@@ -85,3 +87,34 @@ def check_keys_in(given: Any, allowed: set[str], where: str) -> None:
             near = difflib.get_close_matches(str(key), allowed, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; allowed: {sorted(allowed)}"
             raise ContractError(f"{where}: unknown key '{key}'{hint}")
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number of a size that something of a robot can have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
+
+
+def positive(data: Mapping[str, Any], key: str, where: str | Path) -> float:
+    """Return a finite number above 0 of a mapping.
+
+    Raises:
+        ContractError: It is something else.
+    """
+    value = data[key]
+    if not is_number(value) or not value > 0:
+        raise ContractError(f"{where}: '{key}' is {value!r}, a finite number above 0 is needed")
+    return float(value)
+
+
+def not_negative(data: Mapping[str, Any], key: str, where: str | Path) -> float:
+    """Return a finite number of 0 or more of a mapping.
+
+    Raises:
+        ContractError: It is something else.
+    """
+    value = data[key]
+    if not is_number(value) or value < 0:
+        raise ContractError(
+            f"{where}: '{key}' is {value!r}, a finite number of 0 or more is needed"
+        )
+    return float(value)

@@ -106,27 +106,21 @@ class RecorderNode(Node):
             self.get_logger().error(lost)
 
     def _on_step(self, data: bytes) -> None:
-        try:
-            head = peek.step_head(data)
-        except conversions.ConversionError as error:
-            self._dropped("step", error)
-            return
-        self._assembler.add_step(*head, data)
-        if self._assembler.ended is not None:
-            self._move()
+        self._take("step", peek.step_head, self._assembler.add_step, data)
 
     def _on_executed(self, data: bytes) -> None:
+        self._take("executed_command", peek.executed_head, self._assembler.add_executed, data)
+
+    def _take(self, topic: str, read: Callable, add: Callable, data: bytes) -> None:
         try:
-            head = peek.executed_head(data)
+            head = read(data)
         except conversions.ConversionError as error:
-            self._dropped("executed_command", error)
+            said = f"{topic} dropped: {error}"
+            self.get_logger().error(said, throttle_duration_sec=_SAY_EVERY_S)
             return
-        self._assembler.add_executed(*head, data)
+        add(*head, data)
         if self._assembler.ended is not None:
             self._move()
-
-    def _dropped(self, topic: str, error: Exception) -> None:
-        self.get_logger().error(f"{topic} dropped: {error}", throttle_duration_sec=_SAY_EVERY_S)
 
     def _on_state(self, msg: ours.EpisodeState) -> None:
         state = conversions.episode_state_from_msg(msg)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from resfit_core.control.collision import Box, CollisionModel
-from resfit_core.strict_yaml import ContractError, check_keys, check_keys_in, read_yaml
+from resfit_core.strict_yaml import ContractError, check_keys, check_keys_in, positive, read_yaml
 
 _KEYS = {"acceleration_rad_s2", "ramp", "frozen_state_s", "force", "margins_m", "boxes"}
 
@@ -102,13 +102,13 @@ def load_limits(
     check_keys_in(data["acceleration_rad_s2"], set(groups), f"{file}: acceleration_rad_s2")
     where = f"{file}: acceleration_rad_s2"
     by_group = {
-        key: _number(data["acceleration_rad_s2"], key, where)
+        key: positive(data["acceleration_rad_s2"], key, where)
         for key in data["acceleration_rad_s2"]
     }
     return SafetyLimits(
         acceleration=np.array([by_group.get(group, np.inf) for group in groups]),
         ramp=_ramp(data["ramp"], f"{file}: ramp"),
-        frozen_state_s=_number(data, "frozen_state_s", str(file)),
+        frozen_state_s=positive(data, "frozen_state_s", str(file)),
         force=_forces(data["force"], groups, wrenches, f"{file}: force"),
         collision=_collision(data, file, beside(robot_file, "collision"), joint_names),
     )
@@ -122,12 +122,12 @@ def beside(robot_file: str | Path, kind: str) -> Path:
 
 def _ramp(data: Any, where: str) -> Ramp:
     check_keys(data, {"start_scale", "seconds", "tolerance_rad"}, where)
-    scale = _number(data, "start_scale", where)
+    scale = positive(data, "start_scale", where)
     if scale > 1:
         raise ContractError(
             f"{where}: 'start_scale' is {scale}, a share above 0 up to 1 is needed"
         )
-    return Ramp(scale, _number(data, "seconds", where), _number(data, "tolerance_rad", where))
+    return Ramp(scale, positive(data, "seconds", where), positive(data, "tolerance_rad", where))
 
 
 def _forces(
@@ -142,7 +142,7 @@ def _forces(
             raise ContractError(
                 f"{here}: group '{row['group']}' is not one of {sorted(set(groups))}"
             )
-        numbers = {key: _number(row, key, here) for key in row if key != "group"}
+        numbers = {key: positive(row, key, here) for key in row if key != "group"}
         for unit in ("n", "nm"):
             if numbers[f"release_{unit}"] >= numbers[f"limit_{unit}"]:
                 raise ContractError(
@@ -176,10 +176,3 @@ def _collision(
             )
         return None
     return CollisionModel(model, joint_names, data["margins_m"], boxes)
-
-
-def _number(data: Mapping[str, Any], key: str, where: str) -> float:
-    value = data[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < np.inf:
-        raise ContractError(f"{where}: '{key}' is {value!r}, a finite number above 0 is needed")
-    return float(value)
