@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.launch
 BENCH = Path(__file__).resolve().parents[1] / "two_machines.py"
-NOT_PERMITTED, NOT_STARTED = 3, 4
+NOT_PERMITTED = 3
 
 
 def test_a_cut_link_loses_no_closed_episode(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     words = [sys.executable, str(BENCH), "--seconds", "4", "--cut", "6", "--out", str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
-    if done.returncode == NOT_STARTED:
-        # Seen once in five: the sides never met, which is not the question here. Said, not hidden.
-        warnings.warn(f"once more, for the sides did not meet:\n{done.stderr}", stacklevel=1)
-        done = subprocess.run(words, capture_output=True, text=True, timeout=140, check=False)
+    # Two machines know nothing of how this session is kept to one.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ROS_", "RMW_", "FAST"))}
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=280, check=False, env=clean
+    )
     if done.returncode == NOT_PERMITTED:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr

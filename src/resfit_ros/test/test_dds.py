@@ -12,6 +12,17 @@ RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 SHIPPED = Path(__file__).parents[3] / "config/dds/fastdds.xml"
 
 
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    """Both names and the range are put back, whichever a test gives: children inherit them.
+
+    Bug: the second name stayed on the localhost profile, and later in the same session two sides
+    of a link never met.
+    """
+    for name in (NAME, OTHER, RANGE):
+        monkeypatch.setenv(name, "")
+
+
 @pytest.mark.parametrize("reach", ["SUBNET", ""])
 def test_the_profile_beside_the_one_in_use_wins(monkeypatch, reach):
     monkeypatch.setenv(NAME, str(SHIPPED))
