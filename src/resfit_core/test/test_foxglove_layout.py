@@ -5,7 +5,7 @@ import re
 
 from bag_maker import CONFIG, vega_contract
 
-from resfit_core.data.bag_types import TOPICS, type_store
+from resfit_core.data.bag_types import TOPICS, name_in_bag, topic_of, type_store
 
 LAYOUT = json.loads((CONFIG / "foxglove/resfit.json").read_text())
 
@@ -26,10 +26,12 @@ def test_each_path_is_a_field_of_a_recorded_message():
     seen = set()
     for panel in LAYOUT["configById"].values():
         if "imageMode" in panel:
-            assert panel["imageMode"]["imageTopic"] in cameras
+            assert panel["imageMode"]["imageTopic"] in {name_in_bag(topic) for topic in cameras}
             continue
         for value in [p["value"] for p in panel.get("paths", [])] or [panel["topicPath"]]:
             topic, *field = re.sub(r"\[\d+\]", "", value).split(".")
+            assert topic == name_in_bag(topic), value
+            topic = topic_of(topic)
             fields = {name for name, _ in type_store().fielddefs[TOPICS[topic]][1]}
             assert set(field) <= fields, value
             places = [int(i) for i in re.findall(r"\[(\d+)\]", value)]

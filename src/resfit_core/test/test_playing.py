@@ -176,6 +176,15 @@ def test_a_bag_without_sensors_is_refused_in_words(tmp_path, contract):
         find_episodes(f"{path}, {tmp_path / 'nothing'}")
 
 
+def test_a_camera_comes_back_under_the_name_that_the_contract_gives_it(tmp_path, contract):
+    rad = np.zeros((1, 29))
+    path = write_demo(
+        tmp_path, contract, np.zeros((2, contract.obs_dim)), rad, rad,
+        extra=[("/eye", START_NS, b"\0" * 8)], more_topics={"/eye": "sensor_msgs/msg/Image"},
+    )  # fmt: skip
+    assert list(read_recording(path, ["/eye"]).sensors) == ["/eye"]
+
+
 def test_small_images_stand_in_for_a_camera(tmp_path):
     contract = vega_contract("pixels")
     rng = np.random.default_rng(1)

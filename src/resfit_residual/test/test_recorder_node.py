@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState
 from resfit_core.control.records import EndedBy, Mode, Phase
 from resfit_core.data import closing
 from resfit_core.data.bag_reader import read_episode
+from resfit_core.data.bag_types import topic_of
 from resfit_core.data.episode import Episode
 from resfit_core.data.recording import read_recording
 from resfit_core.weights import newest_version, newest_weights, weights_path
@@ -309,7 +310,7 @@ def test_a_bag_holds_the_states_of_its_own_episode(graph):
         episodes = [
             deserialize_message(data, ours.EpisodeState).episode
             for connection, _, data in reader.messages()
-            if connection.topic == "episode_state"
+            if topic_of(connection.topic) == "episode_state"
         ]
     assert episodes == [2, 2]
 

@@ -14,7 +14,7 @@ from rosbags.rosbag2 import Reader
 from resfit_core.blind.rounds import by_place
 from resfit_core.blind.seal import FOLDER, Commitment, Opening, read_commitment, read_opened
 from resfit_core.blind.sealed_policy import policy_file
-from resfit_core.data.bag_types import TOPICS, BagError, type_store
+from resfit_core.data.bag_types import TOPICS, BagError, topic_of, type_store
 from resfit_core.data.bags import list_episodes, read_manifest
 from resfit_core.run_log import read_episodes
 
@@ -121,9 +121,9 @@ def _states(bag: Path) -> Iterator[Any]:
     store = type_store()
     try:
         with Reader(bag) as reader:
-            chosen = [c for c in reader.connections if c.topic == "episode_state"]
+            chosen = [c for c in reader.connections if topic_of(c.topic) == "episode_state"]
             for connection, _, data in reader.messages(connections=chosen):
-                yield store.deserialize_cdr(data, TOPICS[connection.topic])
+                yield store.deserialize_cdr(data, TOPICS["episode_state"])
     except Exception as error:  # the reader's own errors are many; each means an unreadable bag
         raise BagError(f"{bag}: cannot be read ({error})") from error
 

@@ -18,7 +18,7 @@ from resfit_core.blind import seal
 from resfit_core.blind.mask import Mask
 from resfit_core.contract import Contract
 from resfit_core.control.records import Source
-from resfit_core.data.bag_types import TOPICS, BagError, store_from_definitions
+from resfit_core.data.bag_types import TOPICS, BagError, store_from_definitions, topic_of
 from resfit_core.data.bags import Manifest, list_episodes, read_manifest
 from resfit_core.data.episode import Episode, EpisodeError
 from resfit_core.data.verdicts import Verdict, read_verdicts
@@ -255,9 +255,9 @@ def _messages(file: Path, who: str) -> tuple[list[Any], dict[int, Any]]:
         store = open_store(reader, who)
         found: dict[str, list[Any]] = {topic: [] for topic in TOPICS}
         for connection, _, data in reader.messages():
-            if connection.topic in ("step", "executed_command"):
-                message = store.deserialize_cdr(data, connection.msgtype)
-                found[connection.topic].append(message)
+            topic = topic_of(connection.topic)
+            if topic in ("step", "executed_command"):
+                found[topic].append(store.deserialize_cdr(data, connection.msgtype))
     steps = sorted({m.step: m for m in found["step"]}.items())
     return [m for _, m in steps], {stamp_of(m): m for m in found["executed_command"]}
 
@@ -287,11 +287,14 @@ def open_store(reader: Reader, who: str) -> Typestore:
     Raises:
         BagError: A topic of `TOPICS` is missing or of another type.
     """
-    types = {c.topic: c.msgtype for c in reader.connections}
+    types: dict[str, set[str]] = {}
+    for connection in reader.connections:
+        types.setdefault(topic_of(connection.topic), set()).add(connection.msgtype)
     for topic, name in TOPICS.items():
-        if types.get(topic) != name:
+        if types.get(topic) != {name}:
+            found = " and ".join(sorted(types.get(topic, {"missing"})))
             raise BagError(
-                f"{who}: topic '{topic}' is {types.get(topic)}, {name} is needed; this is "
+                f"{who}: topic '{topic}' is {found}, {name} is needed; this is "
                 "no episode of ours: remove the folder"
             )
     texts = {

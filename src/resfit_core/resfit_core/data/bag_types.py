@@ -21,6 +21,20 @@ TOPICS = {
 """Topics of an episode's bag and their types."""
 
 
+def name_in_bag(topic: str) -> str:
+    """Return a topic's name as a bag holds it.
+
+    `ros2 bag play --topics` makes names absolute before it looks for them, as ROS does, and
+    finds no others.
+    """
+    return topic if topic.startswith("/") else f"/{topic}"
+
+
+def topic_of(name: str) -> str:
+    """Return the topic, relative, of a name in a bag; bags of before hold it so themselves."""
+    return name.removeprefix("/")
+
+
 class BagError(ValueError):
     """A bag that cannot be written, or read as one of ours; the text names file and fix."""
 

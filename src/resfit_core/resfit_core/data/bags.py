@@ -29,7 +29,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
 
-from resfit_core.data.bag_types import TOPICS, BagError, type_store
+from resfit_core.data.bag_types import TOPICS, BagError, name_in_bag, type_store
 from resfit_core.data.verdicts import Verdict
 from resfit_core.files import sync_folder
 
@@ -221,7 +221,7 @@ def _write_bag(
         with writer:
             channels = {
                 topic: writer.add_connection(
-                    topic, name, typestore=store, offered_qos_profiles=[_qos(topic)]
+                    name_in_bag(topic), name, typestore=store, offered_qos_profiles=[_qos(topic)]
                 )
                 for topic, name in topics.items()
             }

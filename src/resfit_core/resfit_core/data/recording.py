@@ -14,7 +14,7 @@ from typing import Any
 from rosbags.rosbag2 import Reader
 
 from resfit_core.data.bag_reader import check_bytes, open_store, readable, stamp_of
-from resfit_core.data.bag_types import TOPICS, BagError
+from resfit_core.data.bag_types import TOPICS, BagError, topic_of
 from resfit_core.data.bags import Manifest, read_manifest
 from resfit_core.data.sensor_log import EVENTS
 
@@ -90,10 +90,12 @@ def read_recording(path: Path, cameras: Sequence[str] = ()) -> Recording:
     check_bytes(file, who, manifest.bag_sha256)
     read: dict[str, list[Any]] = {topic: [] for topic in (*TOPICS, EVENTS)}
     sensors: dict[str, list[tuple[int, bytes]]] = {}
+    spelled = {topic_of(topic): topic for topic in cameras}  # as the contract does
     with readable(who), Reader(file) as reader:
         store = open_store(reader, who)
         for connection, stamp_ns, data in reader.messages():
-            topic = connection.topic
+            topic = topic_of(connection.topic)
+            topic = spelled.get(topic, topic)
             if topic in read:
                 read[topic].append(store.deserialize_cdr(data, connection.msgtype))
             else:
