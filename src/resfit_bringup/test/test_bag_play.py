@@ -1,6 +1,6 @@
 """The golden bag on the topics, as `ros2 bag play` shows it: every message arrives, byte for byte.
 
-The test with `ros2 bag play` itself needs `ros2bag`, which a ROS install has and PyPI has not. The
+The tests with `ros2 bag play` itself need `ros2bag`, which a ROS install has and PyPI has not. The
 other one does what that player does: the recorded bytes, on the recorded names and types, with the
 recorded QoS, taken from `metadata.yaml`.
 """

@@ -122,7 +122,7 @@ def _states(bag: Path) -> Iterator[Any]:
     try:
         with Reader(bag) as reader:
             chosen = [c for c in reader.connections if topic_of(c.topic) == "episode_state"]
-            for connection, _, data in reader.messages(connections=chosen):
+            for _, _, data in reader.messages(connections=chosen):
                 yield store.deserialize_cdr(data, TOPICS["episode_state"])
     except Exception as error:  # the reader's own errors are many; each means an unreadable bag
         raise BagError(f"{bag}: cannot be read ({error})") from error
