@@ -39,7 +39,9 @@ def result_of(report: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -
     episodes = [r for r in records if r["kind"] == "episode"]
     return {
         "evals": [
-            {k: r[k] for k in ("env_step", "success", "n")} for r in records if r["kind"] == "eval"
+            {k: r[k] for k in ("env_step", "success", "n", "alone") if k in r}
+            for r in records
+            if r["kind"] == "eval"
         ],
         "base": _bits(final["base"]),
         "residual": _bits(final["residual"]),
@@ -63,10 +65,21 @@ def base_at(result: Result, n: int) -> float:
     return result["base"][:n].count("1") / n
 
 
-def drops(result: Result, until: int = DIP_STEPS) -> list[tuple[int, float]]:
-    """Return how far each evaluation up to a step lies below the base: (env step, share)."""
+def drops(
+    result: Result, until: int = DIP_STEPS, *, alone: bool = False
+) -> list[tuple[int, float]]:
+    """Return how far each evaluation up to a step lies below the base: (env step, share).
+
+    Args:
+        result: of a run.
+        until: last environment step that counts.
+        alone: of the residual, also while it is on trial and the base would act.
+    """
     return [
-        (e["env_step"], base_at(result, e["n"]) - e["success"])
+        (
+            e["env_step"],
+            base_at(result, e["n"]) - (e.get("alone", e["success"]) if alone else e["success"]),
+        )
         for e in result["evals"]
         if 0 < e["env_step"] <= until + GRID // 5
     ]
@@ -75,14 +88,19 @@ def drops(result: Result, until: int = DIP_STEPS) -> list[tuple[int, float]]:
 def dip(results: Sequence[Result]) -> dict[str, float] | None:
     """Return the worst drop of any run and that of the mean over runs; None: no evaluation.
 
-    The k-th evaluation of every run belongs together: they are due at the same steps.
+    The k-th evaluation of every run belongs together: they are due at the same steps. `alone_…`
+    is the same of the residual alone, before the guard relies on it.
     """
-    rows = [[share for _, share in drops(result)] for result in results]
-    shared = min((len(row) for row in rows), default=0)
-    if not shared:
-        return None
-    mean = np.mean([row[:shared] for row in rows], axis=0)
-    return {"mean": float(mean.max()), "single": float(max(max(row) for row in rows))}
+    found: dict[str, float] = {}
+    for alone in (False, True):
+        rows = [[share for _, share in drops(result, alone=alone)] for result in results]
+        shared = min((len(row) for row in rows), default=0)
+        if not shared:
+            return None
+        mean, prefix = np.mean([row[:shared] for row in rows], axis=0), "alone_" * alone
+        found[f"{prefix}mean"] = float(mean.max())
+        found[f"{prefix}single"] = float(max(max(row) for row in rows))
+    return found
 
 
 def on_grid(result: Result, every: int = GRID) -> list[Mapping[str, Any]]:
@@ -172,7 +190,7 @@ def curve(results: Sequence[Result]) -> list[dict[str, float]]:
 HEADER = (
     f"{'task':<17}{'algorithm':<13}{'settings':<15}{'seeds':<6}{'base':>6}{'final':>7}"
     f"{'over seeds':>13}{'pooled 95 %':>13}{'bootstrap':>13}{'steps to 90 %':>15}"
-    f"{'dip mean':>9}{'dip one':>8}{'core h':>8}"
+    f"{'dip mean':>9}{'dip one':>8}{'alone mean':>11}{'alone one':>10}{'core h':>8}"
 )
 
 
@@ -197,7 +215,11 @@ def line(row: Row, figures: Mapping[str, Any]) -> str:
         f"{span(end['low'], end['high']):>13}{span(*end['wilson']):>13}"
         f"{span(*end['bootstrap']):>13}{steps:>15}"
     )
-    dips = f"{fallen['mean']:>9.3f}{fallen['single']:>8.3f}" if fallen else f"{'-':>9}{'-':>8}"
+    widths = {"mean": 9, "single": 8, "alone_mean": 11, "alone_single": 10}
+    dips = "".join(
+        f"{fallen[key]:>{width}.3f}" if fallen else f"{'-':>{width}}"
+        for key, width in widths.items()
+    )
     return start + shown + dips + f"{figures['cpu_h']:>8.2f}"
 
 

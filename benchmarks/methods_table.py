@@ -264,7 +264,19 @@ def groups() -> dict[str, list[Cell]]:
             *starts(task, "start, paper", "paper", *PAPER_WARMUP, *FAST),
         )
     ]
-    return {"baselines": baselines, "sweep": sweep, "ablations": ablations, "dip": dip}
+    metaworld = [
+        cell
+        for task in DIP_TASKS
+        if TASKS[task].env
+        for cell in seeds(3, task, "resfit", "default", "ours")
+    ]
+    return {
+        "baselines": baselines,
+        "sweep": sweep,
+        "ablations": ablations,
+        "dip": dip,
+        "metaworld": metaworld,
+    }
 
 
 def smoke_groups() -> dict[str, list[Cell]]:
@@ -275,7 +287,13 @@ def smoke_groups() -> dict[str, list[Cell]]:
         Cell("reach", "resfit", "default", "ours", small, seed, phases, 8) for seed in range(2)
     ]
     cells.append(Cell("reach", "rlpd", "default", "own", small, 0, phases[1:], 8))
-    return {"baselines": cells, "sweep": [], "ablations": cells[:2], "dip": cells[:2]}
+    return {
+        "baselines": cells,
+        "sweep": [],
+        "ablations": cells[:2],
+        "dip": cells[:2],
+        "metaworld": [],
+    }
 
 
 # CPU milliseconds of one update on one core of a shared two-core machine, for the estimate of rows

@@ -92,6 +92,14 @@ TRIALS: dict[str, tuple[dict[str, Any], str]] = {
         {**HANDS, **PATIENT, "critic_warmup_updates": 1500, "warmup_episodes": 10},
         "patient, but the actor starts as early as before",
     ),
+    "patient_shy": (
+        {**HANDS, **PATIENT, "actor_base_weight_start": 0.03},
+        "patient, and a residual costs ten times as much at first",
+    ),
+    "patient_sure": (
+        {**HANDS, **PATIENT, "actor_pessimism_half_updates": 0},
+        "patient, and the pessimism stays",
+    ),
 }
 
 

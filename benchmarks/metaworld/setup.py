@@ -32,7 +32,7 @@ def make_environment() -> None:
         return
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input"]
+    pip = [str(PYTHON), "-m", "pip", "install", "--retries", "2", "--quiet", "--no-input"]
     torch = next(line for line in wanted.splitlines() if line.startswith("torch=="))
     subprocess.run([*pip, "--find-links", TORCH_CPU_WHEELS, f"{torch}+cpu"], check=True)
     subprocess.run([*pip, "--requirement", str(REQUIREMENTS)], check=True)

@@ -66,7 +66,12 @@ def test_the_dip_is_the_worst_mean_and_the_worst_single_run():
         result([(0, 0.5), (500, 0.0), (1000, 0.5)]),  # .5 below, then level
         result([(0, 0.5), (510, 0.5), (1020, 0.25)]),  # level, then .25 below
     ]
-    assert methods_figures.dip(runs) == {"mean": 0.25, "single": 0.5}
+    alike = {"alone_mean": 0.25, "alone_single": 0.5}
+    assert methods_figures.dip(runs) == {"mean": 0.25, "single": 0.5, **alike}
+    # While the residual is on trial the base acts; how the residual did is kept beside it.
+    runs[1]["evals"][1] |= {"success": runs[1]["evals"][1]["success"] + 0.25, "alone": 0.0}
+    trial = methods_figures.dip(runs)
+    assert (trial["mean"], trial["alone_mean"]) == (0.125, 0.5)
     assert methods_figures.dip([]) is None
 
 
@@ -195,7 +200,6 @@ def test_tables_are_written_from_what_is_kept(tmp_path, capsys):
     assert "2/3" in said and said.splitlines()[-1].startswith("methods: cells=2/3")
     written = json.loads((tmp_path / "out" / "methods.json").read_text())
     assert written["baselines"]["reach | resfit | default"]["dip"] == {
-        "mean": 0.25,
-        "single": 0.25,
+        **{"mean": 0.25, "single": 0.25, "alone_mean": 0.25, "alone_single": 0.25}
     }
     assert (tmp_path / "out" / "baselines.png").exists()

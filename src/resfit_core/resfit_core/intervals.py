@@ -1,4 +1,4 @@
-"""The two statistics of every report, exact and without a library."""
+"""The statistics of reports and of the guard, without a library."""
 
 from __future__ import annotations
 
@@ -21,6 +21,28 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
     # At the ends the bound is exact; rounding must not leave it a hair off.
     return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+
+
+def difference(
+    first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Newcombe's interval (1998, method 10) of a success rate less another one.
+
+    Args:
+        first: successes and trials.
+        second: likewise, of other trials.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: one of them had no trial, or more successes than trials.
+    """
+    ends = [wilson(*one, confidence) for one in (first, second)]
+    (p1, (l1, u1)), (p2, (l2, u2)) = zip((k / n for k, n in (first, second)), ends, strict=True)
+    gain = p1 - p2
+    return (
+        gain - math.hypot(p1 - l1, u2 - p2),
+        gain + math.hypot(u1 - p1, p2 - l2),
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

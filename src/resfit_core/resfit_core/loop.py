@@ -312,10 +312,13 @@ def train(
     guard = learner.config.guard()
 
     def look() -> None:
-        # What would act now is judged: after a step back that is the base.
-        back = guard.judge(past)
-        evals.append(_summary(judged(config.eval_episodes, not back), learner, back))
-        report({"kind": "eval", **evals[-1]})
+        # What would act now is judged, and beside it the residual where that is the base.
+        why = guard.judge(past).on_trial if learner.updates else ""
+        found = _summary(judged(config.eval_episodes, not why), learner)
+        if why:
+            found |= {"on_trial": why, "alone": _rate(judged(config.eval_episodes))}
+        evals.append(found)
+        report({"kind": "eval", **found})
 
     if learner.updates:
         policy.load(learner.weights_bytes(learner.last_episode))
@@ -325,7 +328,7 @@ def train(
         number, before = learner.episodes + 1, learner.env_steps
         tick = time.monotonic()
         mode = TRAIN if learner.learning_started else WARMUP
-        back = guard.judge(past) if mode == TRAIN else ""
+        back = guard.judge(past).base_acts if mode == TRAIN else ""
         episode = rollout(
             env,
             base,
@@ -386,11 +389,14 @@ def _propose(base: Base, seen: Observation) -> BaseAction:
     return base.act(seen.vector, seen.images if seen.full is None else seen.full)  # type: ignore[call-arg]
 
 
-def _summary(verdicts: Sequence[bool], learner: Learner, back: str) -> dict[str, Any]:
+def _rate(verdicts: Sequence[bool]) -> float | None:
+    return float(np.mean(verdicts)) if len(verdicts) else None
+
+
+def _summary(verdicts: Sequence[bool], learner: Learner) -> dict[str, Any]:
     return {
-        **({"stepped_back": back} if back else {}),
         "episode": learner.episodes,
         "env_step": learner.env_steps,
-        "success": float(np.mean(verdicts)) if len(verdicts) else None,
+        "success": _rate(verdicts),
         "n": len(verdicts),
     }

@@ -101,6 +101,15 @@ class TrainConfig:
         "weight of the residual's own size, sum over moved joints of tanh(residual)^2",
         least=0,
     )
+    actor_base_weight_start: float = setting(
+        0.0,
+        "likewise when the actor is switched on; falls to actor_base_weight with "
+        "actor_base_half_updates; 0: actor_base_weight from the start",
+        least=0,
+    )
+    actor_base_half_updates: int = setting(
+        4000, "critic updates after warm-up that halve what is above actor_base_weight", least=1
+    )
     actor_pessimism: float = setting(
         1.0,
         "standard deviations over the heads by which an action must be worth more than the base's "
@@ -142,15 +151,23 @@ class TrainConfig:
         200, "the run waits between episodes while more updates than this are owed", least=0
     )
 
-    # Guard: back to the base where the residual is shown to do worse
+    # Guard: the residual is on trial until it is shown to be better; back to the base where worse
     guard_confidence: float = setting(
         0.8,
-        "of the success intervals of residual and base that must not meet; 0: never step back",
+        "of the success intervals by which the residual is better or worse than the base; "
+        "0: no guard",
         least=0,
         most=0.999,
     )
     guard_window: int = setting(20, "newest episodes of the residual that count", least=1)
     guard_pause: int = setting(10, "episodes of the base alone after a step back", least=1)
+    guard_trial_share: float = setting(
+        1.0,
+        "share of the practice episodes that the residual has until it is shown to be better than "
+        "the base; the rest is the base's",
+        least=0.1,
+        most=1,
+    )
 
     # Data
     demo_fraction: float = setting(0.5, "share of each batch from the demo half", least=0, most=1)
@@ -212,6 +229,12 @@ class TrainConfig:
                 f"({self.actor_bc_weight}); the pull only decays"
             )
 
+        if 0.0 < self.actor_base_weight_start < self.actor_base_weight:
+            raise ConfigError(
+                f"actor_base_weight_start is {self.actor_base_weight_start}, below "
+                f"actor_base_weight ({self.actor_base_weight}); the cost only falls"
+            )
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "settings") -> TrainConfig:
         """Build from a mapping; unknown keys are refused with the nearest known ones."""
@@ -237,9 +260,17 @@ class TrainConfig:
         learned = max(0, critic_updates - self.critic_warmup_updates)
         return self.actor_pessimism / (1.0 + learned / self.actor_pessimism_half_updates)
 
+    def base_weight(self, critic_updates: int) -> float:
+        """Return what a residual costs after so many critic updates, warm-up included."""
+        learned = max(0, critic_updates - self.critic_warmup_updates)
+        more = max(self.actor_base_weight_start, self.actor_base_weight) - self.actor_base_weight
+        return self.actor_base_weight + more * 0.5 ** (learned / self.actor_base_half_updates)
+
     def guard(self) -> Guard:
-        """Return what steps back to the base."""
-        return Guard(self.guard_confidence, self.guard_window, self.guard_pause)
+        """Return what decides between residual and base."""
+        return Guard(
+            self.guard_confidence, self.guard_window, self.guard_pause, self.guard_trial_share
+        )
 
     def vision(self) -> VisionSizes:
         """Return the sizes of the nets that only images need."""

@@ -286,8 +286,9 @@ class ResFiT:
             pull = self._demo_pull(batch, action, q.detach())
             loss = loss + weight * pull
             metrics["actor_bc"] = pull.detach()
-        if self.config.actor_base_weight > 0.0:
-            loss = loss + self.config.actor_base_weight * size
+        cost = self.config.base_weight(self.critic_updates)
+        if cost > 0.0:
+            loss = loss + cost * size
         metrics["actor_loss"] = loss.detach()
         metrics["actor_grad_norm"] = self._step(
             self.actor_optimizer, self._parameters(self.actor), loss

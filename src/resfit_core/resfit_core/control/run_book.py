@@ -13,7 +13,7 @@ from resfit_core.control.episode_parts import (
     finished_line,
     slot_of,
 )
-from resfit_core.control.guard import Guard, Verdict
+from resfit_core.control.guard import Guard, Standing, Verdict
 from resfit_core.control.plan import Slot, remaining
 from resfit_core.control.records import EndedBy, Mode
 from resfit_core.run_log import EpisodeLine
@@ -28,8 +28,7 @@ class RunBook:
         last_bag: Newest episode that left a bag; 0: none.
         last_practice: Newest of them that can be learned from.
         left_open: Episode that a crash left open; None: there is none.
-        stepped_back: Why the base acts alone in the training episode taken last; empty: it does
-            not.
+        standing: What the guard said before the training episode taken last; empty otherwise.
     """
 
     def __init__(
@@ -44,7 +43,7 @@ class RunBook:
         self._aborted_in_a_row = 0
         self._owed: deque[EpisodeLine] = deque()  # lines that the disk refused
         self._verdicts: dict[int, Verdict] = {}
-        self.stepped_back = ""
+        self.standing = Standing()
         for line in log.lines:
             self._note(line)
         self._queue = deque(
@@ -69,11 +68,11 @@ class RunBook:
         """Return the next slot under a new number; the guard may take the residual out of it."""
         self.number += 1
         slot = self._queue.popleft()
-        self.stepped_back = ""
+        self.standing = Standing()
         if slot.mode != Mode.TRAIN:
             return slot
-        self.stepped_back = self._guard.judge(v for _, v in sorted(self._verdicts.items()))
-        return dataclasses.replace(slot, use_residual=not self.stepped_back)
+        self.standing = self._guard.judge(v for _, v in sorted(self._verdicts.items()))
+        return dataclasses.replace(slot, use_residual=not self.standing.base_acts)
 
     def give_back(self, slot: Slot) -> None:
         """Take back a slot whose episode never ran: its number is free again."""

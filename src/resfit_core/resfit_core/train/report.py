@@ -21,6 +21,7 @@ REPORT_FILE = "report.json"
 CURVE_FILE = "learning_curve.png"
 TIMED_KEYS = ("train_wall_s", "steps_per_s", "updates_per_s", "started", "run_id")
 """What may differ between two runs of the same seed: wall times, and where and when it ran."""
+_EVAL_KEYS = ("env_step", "success", "n", "alone", "on_trial")
 
 
 def write_report(
@@ -83,7 +84,7 @@ def numbers(
         "base": judged,
         "residual": rate(residual.values()),
         "paired": paired(base, residual),
-        "evals": [{k: r[k] for k in ("env_step", "success", "n")} for r in evals],
+        "evals": [{k: r[k] for k in _EVAL_KEYS if k in r} for r in evals],
         "eval_dip": _eval_dip(evals),
         "episodes": len(episodes),
         "episodes_aborted": 0,
