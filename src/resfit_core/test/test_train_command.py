@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from resfit_core import tensorfile
+from resfit_core.control.guard import STEPPED_BACK
 from resfit_core.seeds import training_seed
 from resfit_core.train import off_policy
 from resfit_core.train.__main__ import main
@@ -55,6 +56,11 @@ def test_the_whole_command(tmp_path):
     learned = report["env_steps"] - ends[1]
     assert report["updates"] == 5 + learned
     assert report["episodes_stepped_back"] >= 0
+    # So few episodes prove nothing: the base would act; the residual stands beside it.
+    last = report["evals"][-1]
+    assert last["on_trial"].startswith("on trial") or last["on_trial"].startswith(STEPPED_BACK)
+    assert last["success"] == report["evals"][0]["success"]
+    assert 0.0 <= last["alone"] <= 1.0
     assert report["utd"] == {"target": 1.0, "achieved": 1.0}
     assert (tmp_path / "out/checkpoints/learner.safetensors").exists()
 
