@@ -118,10 +118,13 @@ def run_seed(job: dict[str, Any]) -> None:
             trained.append(record["success"])
         if record["kind"] != "episode" or record["episode"] % 25 == 0:
             recent = float(np.mean(trained[-WINDOW:]))
+            judged = (
+                record.get("alone", record.get("success")) if record["kind"] == "eval" else "-"
+            )
             print(
                 f"{job['name']} seed {job['seed']}: {record['kind']} "
                 f"{record.get('episode', '')} success(last {WINDOW}) {recent:.2f} "
-                f"eval {record.get('success') if record['kind'] == 'eval' else '-'} "
+                f"eval {judged} "
                 f"{record['wall_s']:.0f} s",
                 flush=True,
             )

@@ -36,6 +36,7 @@ FROM = {
     "critic_view": "task_space",
     "exploration_std": 0.05,
     "actor_average": 0.0,
+    "actor_base_weight_start": 0.0,
 }
 BOTH = {"actor_average": 0.2, "exploration_std": 0.1}
 HANDS = {"actor_average": 0.2, "critic_view": "relative", "warmup_std": 0.05}
@@ -46,7 +47,7 @@ HURRIED = {
 PATIENT = {
     **{"timeout_bootstrap": False, "gamma": 0.998, "n_step": 20, "utd": 0.5},
     **{"critic_warmup_updates": 5000, "actor_pessimism_half_updates": 12000},
-    "warmup_episodes": 20,
+    **{"warmup_episodes": 20, "actor_base_weight_start": 0.0},
 }
 TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "before": ({}, "the settings before these trials"),
@@ -78,7 +79,7 @@ TRIALS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "two hands: half the noise, a longer horizon of the value",
     ),
-    "hurried": ({**HANDS, **HURRIED}, "two hands, before the next four"),
+    "hurried": ({**HANDS, **HURRIED}, "two hands, before what follows"),
     "patient": ({**HANDS, **PATIENT}, "a time-out is worth nothing; the critic learns first"),
     "patient_bootstrap": (
         {**HANDS, **PATIENT, "timeout_bootstrap": True},
@@ -140,7 +141,9 @@ def table(task: str) -> None:
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         played = [one for one in records if one["kind"] == "episode"]
         found = [one for one in records if one["kind"] == "eval"]
-        evals = ", ".join(f"{one['episode']}: {one['success']:.2f}" for one in found)
+        evals = ", ".join(
+            f"{one['episode']}: {one.get('alone', one['success']):.2f}" for one in found
+        )
         train = [one["success"] for one in played]
         least = dip(train, sum(one["mode"] == 0 for one in played))
         late = sum(train[-WINDOW:]) / WINDOW

@@ -312,10 +312,12 @@ def train(
     guard = learner.config.guard()
 
     def look() -> None:
-        # What would act now is judged, and beside it the residual where that is the base.
+        # What would act now is judged; beside it the residual, where that is the base.
         why = guard.judge(past).on_trial if learner.updates else ""
-        found = _summary(judged(config.eval_episodes, not why), learner)
-        if why:
+        seen = judged(config.eval_episodes, not why)
+        found: dict[str, Any] = {"episode": learner.episodes, "env_step": learner.env_steps}
+        found |= {"success": _rate(seen), "n": len(seen)}
+        if why and learner.algorithm.actor_updates:
             found |= {"on_trial": why, "alone": _rate(judged(config.eval_episodes))}
         evals.append(found)
         report({"kind": "eval", **found})
@@ -328,7 +330,7 @@ def train(
         number, before = learner.episodes + 1, learner.env_steps
         tick = time.monotonic()
         mode = TRAIN if learner.learning_started else WARMUP
-        back = guard.judge(past).base_acts if mode == TRAIN else ""
+        back = guard.judge(past).stepped_back if mode == TRAIN else ""
         episode = rollout(
             env,
             base,
@@ -391,12 +393,3 @@ def _propose(base: Base, seen: Observation) -> BaseAction:
 
 def _rate(verdicts: Sequence[bool]) -> float | None:
     return float(np.mean(verdicts)) if len(verdicts) else None
-
-
-def _summary(verdicts: Sequence[bool], learner: Learner) -> dict[str, Any]:
-    return {
-        "episode": learner.episodes,
-        "env_step": learner.env_steps,
-        "success": _rate(verdicts),
-        "n": len(verdicts),
-    }

@@ -12,6 +12,7 @@ from resfit_core.base.protocol import BaseError
 from resfit_core.contract import ActionSpace
 from resfit_core.control.combine import combine
 from resfit_core.evaluation import EvaluationError, Job, evaluate, rollout, wilson
+from resfit_core.intervals import difference
 from resfit_core.report_numbers import paired
 
 JOB = Job(
@@ -27,6 +28,17 @@ JOB = Job(
 def contract():
     # The fake's joints start at zero, where Vega's hands would lie in the table.
     return dataclasses.replace(vega_contract(), safety=None)
+
+
+def test_the_interval_of_a_difference_by_hand():
+    """Newcombe (1998), his example (a): 56 of 70 against 48 of 80, 95 %: .0524 to .3339."""
+    low, high = difference((56, 70), (48, 80))
+    assert (low, high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    other = difference((48, 80), (56, 70))
+    assert other == pytest.approx((-high, -low))
+    assert difference((56, 70), (48, 80), 0.8)[0] > low
+    with pytest.raises(ValueError, match="0 of 0 trials"):
+        difference((1, 2), (0, 0))
 
 
 def test_wilson_by_hand():

@@ -12,6 +12,7 @@ from resfit_core.control.guard import STEPPED_BACK
 from resfit_core.seeds import training_seed
 from resfit_core.train import off_policy
 from resfit_core.train.__main__ import main
+from resfit_core.train.display import words
 from resfit_core.train.report import TIMED_KEYS
 
 ROBOT_KEYS = {
@@ -58,9 +59,11 @@ def test_the_whole_command(tmp_path):
     assert report["episodes_stepped_back"] >= 0
     # So few episodes prove nothing: the base would act; the residual stands beside it.
     last = report["evals"][-1]
-    assert last["on_trial"].startswith("on trial") or last["on_trial"].startswith(STEPPED_BACK)
+    assert last["on_trial"].startswith(("on trial", STEPPED_BACK))
     assert last["success"] == report["evals"][0]["success"]
     assert 0.0 <= last["alone"] <= 1.0
+    said = words(records_of(tmp_path, "eval")[-1], [], 60)
+    assert "the base's; the residual alone" in said
     assert report["utd"] == {"target": 1.0, "achieved": 1.0}
     assert (tmp_path / "out/checkpoints/learner.safetensors").exists()
 

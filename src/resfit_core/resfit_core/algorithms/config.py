@@ -154,20 +154,18 @@ class TrainConfig:
     # Guard: the residual is on trial until it is shown to be better; back to the base where worse
     guard_confidence: float = setting(
         0.8,
-        "of the success intervals by which the residual is better or worse than the base; "
-        "0: no guard",
+        "of the success intervals of residual and base that must not meet; 0: no guard",
         least=0,
+        most=0.999,
+    )
+    guard_proof: float = setting(
+        0.9,
+        "confidence that the residual gains over the base by which its trial ends",
+        least=0.5,
         most=0.999,
     )
     guard_window: int = setting(20, "newest episodes of the residual that count", least=1)
     guard_pause: int = setting(10, "episodes of the base alone after a step back", least=1)
-    guard_trial_share: float = setting(
-        1.0,
-        "share of the practice episodes that the residual has until it is shown to be better than "
-        "the base; the rest is the base's",
-        least=0.1,
-        most=1,
-    )
 
     # Data
     demo_fraction: float = setting(0.5, "share of each batch from the demo half", least=0, most=1)
@@ -268,9 +266,7 @@ class TrainConfig:
 
     def guard(self) -> Guard:
         """Return what decides between residual and base."""
-        return Guard(
-            self.guard_confidence, self.guard_window, self.guard_pause, self.guard_trial_share
-        )
+        return Guard(self.guard_confidence, self.guard_proof, self.guard_window, self.guard_pause)
 
     def vision(self) -> VisionSizes:
         """Return the sizes of the nets that only images need."""

@@ -346,7 +346,7 @@ class EpisodeManager:
         start = self._first_ns or self._clocks.graph_ns()
         self._steps = EpisodeSteps(start, self._settings.period_ns, even=self._settings.lockstep)
         version = self._budget.required_version(now, evaluates=evaluates)
-        why = self._book.standing.base_acts or self._book.standing.on_trial or "running"
+        why = self._book.standing.on_trial or "running"
         self._change(Phase.RUNNING, why, start_ns=start, required_weights_version=version)
 
     def _end(self, ended_by: EndedBy, step: int, reason: str, *, by_person: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from resfit_core.intervals import difference, wilson
 
 STEPPED_BACK = "stepped back to the base"
-"""How `Standing.base_acts` begins after a step back."""
+"""How `Standing.stepped_back` begins."""
 
 
 class Verdict(NamedTuple):
@@ -23,12 +23,12 @@ class Standing(NamedTuple):
     """What the practice so far says of the residual.
 
     Attributes:
-        base_acts: why the next practice episode belongs to the base alone; empty: it does not.
-        on_trial: why the residual is not relied on yet, where something is at stake: in an
-            evaluation, or at work; empty: it is.
+        stepped_back: why the next practice episode belongs to the base alone; empty: it does not.
+        on_trial: why the residual is not to be relied on yet; empty: it is shown to be better, or
+            there is nothing to compare it with. Never empty after a step back.
     """
 
-    base_acts: str = ""
+    stepped_back: str = ""
     on_trial: str = ""
 
 
@@ -40,19 +40,18 @@ class Guard:
     the same decisions.
 
     Attributes:
-        confidence: of the intervals: the residual is proven where that of its gain over the base
-            lies above 0, after half a window; it steps back where its own lies below the base's.
-            0: no guard.
-        window: the residual's newest episodes that count.
+        confidence: of the two success intervals that must not meet for a step back; 0: no guard.
+        proof: confidence of the interval of the residual's gain over the base, which must lie
+            above 0 for the residual to be proven.
+        window: the residual's newest episodes that count; half of them for a proof.
         pause: episodes that the base acts alone after a step back; then the residual, better
             trained by then, is on trial anew.
-        trial_share: share of the practice episodes that the residual has while on trial.
     """
 
     confidence: float = 0.8
+    proof: float = 0.9
     window: int = 20
     pause: int = 10
-    trial_share: float = 1.0
 
     def judge(self, verdicts: Iterable[Verdict]) -> Standing:
         """Return how the residual stands.
@@ -64,38 +63,30 @@ class Guard:
             return Standing()
         base: list[bool] = []
         recent: list[bool] = []
-        back, tried, rested, proven, why = 0, 0, 0, False, ""
+        back, proven, why = 0, False, ""
         for residual, success in verdicts:
             if not residual:
                 base.append(success)
-                rested += tried > 0
                 back = max(0, back - 1)
                 continue
             recent = [*recent, success][-self.window :]
-            tried += 1
-            if base and self._worse(recent, base):
-                back, tried, rested, proven = self.pause, 0, 0, False
-                why = (
-                    f"{STEPPED_BACK} for {self.pause} episodes: the residual had "
-                    f"{_of(recent)[0]} of its last {len(recent)}, the base {sum(base)} of "
-                    f"{len(base)}"
-                )
+            if not base:
+                continue
+            if self._worse(recent, base):
+                back, proven = self.pause, False
+                why = f"{STEPPED_BACK} for {self.pause} episodes: {_compared(recent, base)}"
                 recent = []
-            elif base and not proven:
-                proven = self._better(recent, base)
+            proven = proven or self._better(recent, base)
         if back:
             return Standing(why, why)
         if proven or not base:
             return Standing()
-        seen = f"{sum(recent)} of its last {len(recent)}" if recent else "nothing to show yet"
-        trial = f"on trial: the residual had {seen}, the base {sum(base)} of {len(base)}"
-        due = rested + 1 <= tried * (1.0 - self.trial_share) / self.trial_share
-        return Standing(f"{trial}; it is the base's turn" if due else "", trial)
+        return Standing(on_trial=f"on trial: {_compared(recent, base)}")
 
     def _worse(self, recent: Sequence[bool], base: Sequence[bool]) -> bool:
         """Tell whether the residual's interval lies below the base's."""
-        high = wilson(*_of(recent), self.confidence)[1]
-        return high < wilson(*_of(base), self.confidence)[0]
+        high = wilson(sum(recent), len(recent), self.confidence)[1]
+        return high < wilson(sum(base), len(base), self.confidence)[0]
 
     def _better(self, recent: Sequence[bool], base: Sequence[bool]) -> bool:
         """Tell whether the residual's gain over the base lies above 0.
@@ -104,8 +95,10 @@ class Guard:
         """
         if 2 * len(recent) < self.window:
             return False
-        return difference(_of(recent), _of(base), self.confidence)[0] >= 0.0
+        ours, theirs = (sum(recent), len(recent)), (sum(base), len(base))
+        return difference(ours, theirs, self.proof)[0] > 0.0
 
 
-def _of(verdicts: Sequence[bool]) -> tuple[int, int]:
-    return sum(verdicts), len(verdicts)
+def _compared(recent: Sequence[bool], base: Sequence[bool]) -> str:
+    ours = f"{sum(recent)} of its last {len(recent)}" if recent else "nothing to show yet"
+    return f"the residual had {ours}, the base {sum(base)} of {len(base)}"

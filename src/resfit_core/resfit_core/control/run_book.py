@@ -72,7 +72,7 @@ class RunBook:
         if slot.mode != Mode.TRAIN:
             return slot
         self.standing = self._guard.judge(v for _, v in sorted(self._verdicts.items()))
-        return dataclasses.replace(slot, use_residual=not self.standing.base_acts)
+        return dataclasses.replace(slot, use_residual=not self.standing.stepped_back)
 
     def give_back(self, slot: Slot) -> None:
         """Take back a slot whose episode never ran: its number is free again."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resfit_core.control.guard import STEPPED_BACK, Guard, Verdict
+from resfit_core.control.guard import Guard, Verdict
 from resfit_core.doctor.finding import Finding, bad, good, skipped
 from resfit_core.intervals import wilson
 from resfit_core.run_log import EpisodeLine
@@ -136,8 +136,8 @@ def success(lines: Sequence[EpisodeLine], guard: Guard) -> Finding:
         "nothing has to be stopped: the base acts alone for a while, then the residual is judged "
         "anew; if it comes again, look at the checks on Q and saturation, and at the rewards"
     )
-    if standing.base_acts.startswith(STEPPED_BACK):
-        return bad(SUCCESS, f"in practice the run {standing.base_acts}", fix)
+    if standing.stepped_back:
+        return bad(SUCCESS, f"in practice the run {standing.stepped_back}", fix)
     evaluated = {
         side: [e.success for e in lines if e.mode == "evaluate" and e.use_residual == side]
         for side in (False, True)
@@ -160,6 +160,6 @@ def success(lines: Sequence[EpisodeLine], guard: Guard) -> Finding:
         return skipped(SUCCESS, "the residual has not acted yet")
     last = acted[-guard.window :]
     return good(
-        SUCCESS, f"the residual had {sum(e.success for e in last)} of its last {len(last)}, which "
-        f"is {'not below' if standing.on_trial else 'above'} the base",
+        SUCCESS, standing.on_trial or
+        f"the residual had {sum(e.success for e in last)} of its last {len(last)}",
     )  # fmt: skip

@@ -86,7 +86,10 @@ def make_display(steps: int) -> Display:
 def words(record: Record, records: list[Record], steps: int) -> str:
     """Return a record in words."""
     if record["kind"] == "eval":
-        return f"step {record['env_step']}: evaluation {_share(record['success'], record['n'])}"
+        said = f"step {record['env_step']}: evaluation {_share(record['success'], record['n'])}"
+        if "alone" in record:
+            said += f", the base's; the residual alone {record['alone']:.1%}: {record['on_trial']}"
+        return said
     if record["kind"] == "final":
         verdicts = record["verdicts"]
         share = sum(verdicts) / len(verdicts) if verdicts else None

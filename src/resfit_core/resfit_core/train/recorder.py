@@ -73,7 +73,9 @@ class Recorder:
             self._events = EventWriter(self._events_at)
         wall = record.get("time_s", 0.0)
         if record["kind"] == "eval" and record["success"] is not None:
-            self._events.add("eval/success", record["success"], record["env_step"], wall)
+            for key in ("success", "alone"):
+                if key in record:
+                    self._events.add(f"eval/{key}", record[key], record["env_step"], wall)
         elif record["kind"] == "episode":
             step = record["env_steps"]
             for name, value in record.items():
