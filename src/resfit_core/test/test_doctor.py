@@ -171,7 +171,11 @@ def test_success_below_the_base_is_what_the_guard_says():
     worse = [line(n, False) for n in range(11, 31)]
     found = practice.success([*base_lines, *worse], Guard())
     assert found.failed and "stepped back to the base" in found.says
-    assert practice.success([*base_lines, line(11, True)], Guard()).state == OK
+    early = practice.success([*base_lines, line(11, True)], Guard())
+    assert early.state == OK and "on trial: the residual had 1 of its last 1" in str(early)
+    # Without a guard nothing is compared, and nothing is claimed.
+    unguarded = practice.success([*base_lines, *worse], Guard(confidence=0))
+    assert unguarded.state == OK and "the base" not in str(unguarded)
     assert practice.success(base_lines, Guard()).state == SKIPPED
     pairs = [line(n, n % 2 == 0, "evaluate", use_residual=n % 2 == 1) for n in range(40)]
     assert practice.success(pairs, Guard()).failed

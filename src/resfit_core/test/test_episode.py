@@ -163,10 +163,11 @@ def test_table_of_endings(rig: Rig, kind: Press, source: str, expected: tuple) -
 def test_plan_warms_up_trains_and_evaluates_in_pairs(tmp_path: Path) -> None:
     plan = make_plan("train", episodes=3, warmup_episodes=1, evaluate_episodes=2, seed=4)
     rig = Rig(tmp_path, plan=plan)
-    seen = []
+    seen, reasons = [], []
     for number in range(1, 8):
         rig.scene(number * FIRST)
         seen.append((rig.last.mode, rig.last.use_residual, rig.last.seed))
+        reasons.append(rig.last.reason)
         rig.press(Press.TIMEOUT, number * FIRST + T, "oracle")
         rig.close()
     assert seen == [
@@ -178,6 +179,8 @@ def test_plan_warms_up_trains_and_evaluates_in_pairs(tmp_path: Path) -> None:
         (Mode.EVALUATE, False, 1_000_001),
         (Mode.EVALUATE, True, 1_000_001),
     ]
+    trial = "on trial: the residual had nothing to show yet, the base 0 of "
+    assert reasons == ["running", f"{trial}1", f"{trial}2", *["running"] * 4]
     assert rig.last.phase == Phase.FINISHED
 
 
