@@ -268,6 +268,14 @@ def test_a_residual_that_is_dear_at_first_stays_small():
     assert sizes[1.0] < 0.2 * sizes[0.0]
 
 
+def test_the_optimiser_takes_the_slower_rate():
+    rule = algorithm(actor_lr=1e-2, actor_lr_half_updates=10)
+    rule.critic_updates = 30
+    rule.update_actor(rule.batch(windows()))
+    assert rule.actor_optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-3)
+    assert rule.critic_optimizer.param_groups[0]["lr"] == rule.config.critic_lr
+
+
 def test_an_action_equal_to_the_base_is_neither_gain_nor_doubt():
     metrics = algorithm(actor_pessimism=1.0, actor_lr=0.0).update_actor(
         algorithm().batch(windows())

@@ -105,6 +105,14 @@ def test_pessimism_fades_as_data_comes_in():
     assert config.replace(actor_pessimism_half_updates=0).pessimism(10_000) == 2.0
 
 
+def test_the_actor_slows_down():
+    config = TrainConfig(actor_lr=0.1, actor_lr_half_updates=100, critic_warmup_updates=50)
+    assert [config.actor_rate(n) for n in (0, 50, 150, 350)] == pytest.approx(
+        [0.1, 0.1, 0.05, 0.025]
+    )
+    assert config.replace(actor_lr_half_updates=0).actor_rate(10_000) == 0.1
+
+
 def test_what_a_residual_costs_falls_to_its_last_value():
     config = TrainConfig(
         actor_base_weight=0.01,

@@ -61,6 +61,11 @@ class TrainConfig:
     tau: float = setting(0.005, "share by which targets move per critic update", above=0, most=1)
     critic_lr: float = setting(3e-4, "learning rate of the critic", least=0)
     actor_lr: float = setting(1e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
+    actor_lr_half_updates: int = setting(
+        0,
+        "critic updates after warm-up that halve the actor's learning rate; 0: it stays",
+        least=0,
+    )
     weight_decay: float = setting(0.01, "AdamW's decoupled decay", least=0)
     grad_clip: float = setting(1.0, "largest gradient norm; 0: no clipping", least=0)
     target_noise_std: float = setting(
@@ -257,6 +262,13 @@ class TrainConfig:
             return self.actor_pessimism
         learned = max(0, critic_updates - self.critic_warmup_updates)
         return self.actor_pessimism / (1.0 + learned / self.actor_pessimism_half_updates)
+
+    def actor_rate(self, critic_updates: int) -> float:
+        """Return the actor's learning rate after so many critic updates, warm-up included."""
+        if not self.actor_lr_half_updates:
+            return self.actor_lr
+        learned = max(0, critic_updates - self.critic_warmup_updates)
+        return self.actor_lr / (1.0 + learned / self.actor_lr_half_updates)
 
     def base_weight(self, critic_updates: int) -> float:
         """Return what a residual costs after so many critic updates, warm-up included."""

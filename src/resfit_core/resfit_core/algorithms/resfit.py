@@ -290,6 +290,7 @@ class ResFiT:
         if cost > 0.0:
             loss = loss + cost * size
         metrics["actor_loss"] = loss.detach()
+        self.actor_optimizer.param_groups[0]["lr"] = self.config.actor_rate(self.critic_updates)
         metrics["actor_grad_norm"] = self._step(
             self.actor_optimizer, self._parameters(self.actor), loss
         )
