@@ -217,12 +217,7 @@ FAST = ("kernels=native", "matmul_dtype=bfloat16")
 #: The published recipe with nets a quarter as wide, for whom 1,024 is too much to wait for.
 NARROW = ("critic_width=256", "actor_width=256")
 #: Ours in all but what keeps the actor near the base: it ascends the heads' mean, as published.
-PUBLISHED_ACTOR = (
-    "actor_pessimism=0",
-    "actor_base_weight=0",
-    "actor_base_weight_start=0",
-    "guard_confidence=0",
-)
+PUBLISHED_ACTOR = ("actor_pessimism=0", "actor_base_weight=0", "guard_confidence=0")
 #: One setting changed, two seeds. What equals the default is the default's own row.
 ABLATIONS = (
     ("published actor", *PUBLISHED_ACTOR),

@@ -36,7 +36,6 @@ FROM = {
     "critic_view": "task_space",
     "exploration_std": 0.05,
     "actor_average": 0.0,
-    "actor_base_weight_start": 0.0,
 }
 BOTH = {"actor_average": 0.2, "exploration_std": 0.1}
 HANDS = {"actor_average": 0.2, "critic_view": "relative", "warmup_std": 0.05}
@@ -47,7 +46,7 @@ HURRIED = {
 PATIENT = {
     **{"timeout_bootstrap": False, "gamma": 0.998, "n_step": 20, "utd": 0.5},
     **{"critic_warmup_updates": 5000, "actor_pessimism_half_updates": 12000},
-    **{"warmup_episodes": 20, "actor_base_weight_start": 0.0},
+    "warmup_episodes": 20,
 }
 TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "before": ({}, "the settings before these trials"),
@@ -92,10 +91,6 @@ TRIALS: dict[str, tuple[dict[str, Any], str]] = {
     "patient_early": (
         {**HANDS, **PATIENT, "critic_warmup_updates": 1500, "warmup_episodes": 10},
         "patient, but the actor starts as early as before",
-    ),
-    "patient_shy": (
-        {**HANDS, **PATIENT, "actor_base_weight_start": 0.03},
-        "patient, and a residual costs ten times as much at first",
     ),
     "patient_sure": (
         {**HANDS, **PATIENT, "actor_pessimism_half_updates": 0},

@@ -249,33 +249,6 @@ def test_the_actor_moves_only_where_the_heads_agree(second, moves):
     assert (sizes[1.0] > 0.05) if moves else (sizes[1.0] < 0.01)
 
 
-def test_a_residual_that_is_dear_at_first_stays_small():
-    sizes = {}
-    for start in (0.0, 1.0):
-        rule = algorithm(
-            actor_pessimism=0.0,
-            actor_base_weight=0.001,
-            actor_base_weight_start=start,
-            actor_base_half_updates=1000,
-            actor_lr=1e-2,
-        )
-        with torch.no_grad():
-            rule.critic.weight3 *= 100.0
-        batch = rule.batch(windows())
-        for _ in range(100):
-            metrics = rule.update_actor(batch)
-        sizes[start] = float(metrics["residual_size"])
-    assert sizes[1.0] < 0.2 * sizes[0.0]
-
-
-def test_the_optimiser_takes_the_slower_rate():
-    rule = algorithm(actor_lr=1e-2, actor_lr_half_updates=10)
-    rule.critic_updates = 30
-    rule.update_actor(rule.batch(windows()))
-    assert rule.actor_optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-3)
-    assert rule.critic_optimizer.param_groups[0]["lr"] == rule.config.critic_lr
-
-
 def test_an_action_equal_to_the_base_is_neither_gain_nor_doubt():
     metrics = algorithm(actor_pessimism=1.0, actor_lr=0.0).update_actor(
         algorithm().batch(windows())

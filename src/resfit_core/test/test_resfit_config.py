@@ -103,26 +103,3 @@ def test_pessimism_fades_as_data_comes_in():
     seen = [config.pessimism(updates) for updates in (0, 50, 150, 250)]
     assert seen == [2.0, 2.0, 1.0, pytest.approx(2 / 3)]
     assert config.replace(actor_pessimism_half_updates=0).pessimism(10_000) == 2.0
-
-
-def test_the_actor_slows_down():
-    config = TrainConfig(actor_lr=0.1, actor_lr_half_updates=100, critic_warmup_updates=50)
-    assert [config.actor_rate(n) for n in (0, 50, 150, 350)] == pytest.approx(
-        [0.1, 0.1, 0.05, 0.025]
-    )
-    assert config.replace(actor_lr_half_updates=0).actor_rate(10_000) == 0.1
-
-
-def test_what_a_residual_costs_falls_to_its_last_value():
-    config = TrainConfig(
-        actor_base_weight=0.01,
-        actor_base_weight_start=0.09,
-        actor_base_half_updates=100,
-        critic_warmup_updates=50,
-    )
-    seen = [config.base_weight(updates) for updates in (0, 50, 150, 250)]
-    assert seen == pytest.approx([0.09, 0.09, 0.05, 0.03])
-    assert config.base_weight(100_000) == pytest.approx(0.01)
-    assert config.replace(actor_base_weight_start=0.0).base_weight(0) == 0.01
-    with pytest.raises(ConfigError, match=r"actor_base_weight_start is 0\.005, below"):
-        config.replace(actor_base_weight_start=0.005)

@@ -61,11 +61,6 @@ class TrainConfig:
     tau: float = setting(0.005, "share by which targets move per critic update", above=0, most=1)
     critic_lr: float = setting(3e-4, "learning rate of the critic", least=0)
     actor_lr: float = setting(1e-4, "learning rate of the actor (paper: 1e-6 to 5e-6)", least=0)
-    actor_lr_half_updates: int = setting(
-        0,
-        "critic updates after warm-up that halve the actor's learning rate; 0: it stays",
-        least=0,
-    )
     weight_decay: float = setting(0.01, "AdamW's decoupled decay", least=0)
     grad_clip: float = setting(1.0, "largest gradient norm; 0: no clipping", least=0)
     target_noise_std: float = setting(
@@ -105,15 +100,6 @@ class TrainConfig:
         0.01,
         "weight of the residual's own size, sum over moved joints of tanh(residual)^2",
         least=0,
-    )
-    actor_base_weight_start: float = setting(
-        0.0,
-        "likewise when the actor is switched on; falls to actor_base_weight with "
-        "actor_base_half_updates; 0: actor_base_weight from the start",
-        least=0,
-    )
-    actor_base_half_updates: int = setting(
-        4000, "critic updates after warm-up that halve what is above actor_base_weight", least=1
     )
     actor_pessimism: float = setting(
         1.0,
@@ -232,12 +218,6 @@ class TrainConfig:
                 f"({self.actor_bc_weight}); the pull only decays"
             )
 
-        if 0.0 < self.actor_base_weight_start < self.actor_base_weight:
-            raise ConfigError(
-                f"actor_base_weight_start is {self.actor_base_weight_start}, below "
-                f"actor_base_weight ({self.actor_base_weight}); the cost only falls"
-            )
-
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "settings") -> TrainConfig:
         """Build from a mapping; unknown keys are refused with the nearest known ones."""
@@ -262,19 +242,6 @@ class TrainConfig:
             return self.actor_pessimism
         learned = max(0, critic_updates - self.critic_warmup_updates)
         return self.actor_pessimism / (1.0 + learned / self.actor_pessimism_half_updates)
-
-    def actor_rate(self, critic_updates: int) -> float:
-        """Return the actor's learning rate after so many critic updates, warm-up included."""
-        if not self.actor_lr_half_updates:
-            return self.actor_lr
-        learned = max(0, critic_updates - self.critic_warmup_updates)
-        return self.actor_lr / (1.0 + learned / self.actor_lr_half_updates)
-
-    def base_weight(self, critic_updates: int) -> float:
-        """Return what a residual costs after so many critic updates, warm-up included."""
-        learned = max(0, critic_updates - self.critic_warmup_updates)
-        more = max(self.actor_base_weight_start, self.actor_base_weight) - self.actor_base_weight
-        return self.actor_base_weight + more * 0.5 ** (learned / self.actor_base_half_updates)
 
     def guard(self) -> Guard:
         """Return what decides between residual and base."""

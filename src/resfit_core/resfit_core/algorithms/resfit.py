@@ -286,11 +286,9 @@ class ResFiT:
             pull = self._demo_pull(batch, action, q.detach())
             loss = loss + weight * pull
             metrics["actor_bc"] = pull.detach()
-        cost = self.config.base_weight(self.critic_updates)
-        if cost > 0.0:
-            loss = loss + cost * size
+        if self.config.actor_base_weight > 0.0:
+            loss = loss + self.config.actor_base_weight * size
         metrics["actor_loss"] = loss.detach()
-        self.actor_optimizer.param_groups[0]["lr"] = self.config.actor_rate(self.critic_updates)
         metrics["actor_grad_norm"] = self._step(
             self.actor_optimizer, self._parameters(self.actor), loss
         )

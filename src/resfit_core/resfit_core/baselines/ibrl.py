@@ -54,7 +54,6 @@ class Config(TrainConfig):
     actor_dropout: float = setting(0.5, "as in TrainConfig", least=0, most=0.9)
     target_actor: bool = setting(True, "slow copy of the actor in the target, as published")
     actor_base_weight: float = setting(0.0, "the actor stands alone: must be 0", least=0, most=0)
-    actor_base_weight_start: float = setting(0.0, "likewise", least=0, most=0)
     actor_pessimism: float = setting(0.0, "the actor stands alone: must be 0", least=0, most=0)
     guard_confidence: float = setting(0.0, "ours alone: must be 0", least=0, most=0)
     utd: float = setting(2.5, "critic updates per environment step", least=0)

@@ -37,7 +37,6 @@ class Config(TrainConfig):
     actor_lr: float = setting(3e-4, "learning rate of the actor", least=0)
     actor_every: int = setting(4, "critic updates per actor update", least=1)
     actor_base_weight: float = setting(0.0, "there is no base: must be 0", least=0, most=0)
-    actor_base_weight_start: float = setting(0.0, "likewise", least=0, most=0)
     actor_pessimism: float = setting(0.0, "there is no base: must be 0", least=0, most=0)
     guard_confidence: float = setting(0.0, "ours alone: must be 0", least=0, most=0)
     utd: float = setting(4.0, "critic updates per environment step", least=0)
