@@ -170,7 +170,10 @@ def row_figures(results: Sequence[Result], wanted: int) -> dict[str, Any]:
 
 
 def curve(results: Sequence[Result]) -> list[dict[str, float]]:
-    """Return mean, least and largest success over seeds at each evaluation that all have."""
+    """Return mean, least and largest success over seeds at each evaluation that all have.
+
+    `alone`: the mean of the residuals alone, trial or not.
+    """
     shared = min(len(result["evals"]) for result in results)
     points = []
     for index in range(shared):
@@ -182,6 +185,7 @@ def curve(results: Sequence[Result]) -> list[dict[str, float]]:
                 "mean": float(np.mean(rates)),
                 "low": min(rates),
                 "high": max(rates),
+                "alone": float(np.mean([e.get("alone", e["success"]) for e in at])),
             }
         )
     return points
@@ -276,6 +280,9 @@ def plot(group: str, rows: Mapping[Row, Mapping[str, Any]], folder: Path) -> Pat
             label = f"{algo}, {name} ({figures['seeds']})"
             (drawn,) = panel.plot(steps, [point["mean"] for point in points], label=label)
             low, high = ([point[key] for point in points] for key in ("low", "high"))
+            if any(point["alone"] != point["mean"] for point in points):
+                alone = [point["alone"] for point in points]
+                panel.plot(steps, alone, "--", color=drawn.get_color(), label=f"{label}: alone")
             panel.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.15, lw=0)
         panel.set(title=task, xlabel="environment steps", ylabel="success", ylim=(0, 1))
         panel.legend(fontsize=7)
