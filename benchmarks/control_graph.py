@@ -19,9 +19,10 @@ from resfit_bringup import graph, run
 from resfit_bringup.rules import Outcome
 from resfit_bringup.run_dir import open_run
 from resfit_bringup.supervisor import Supervisor
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.act import Act, ActConfig, fields_of
 from resfit_core.base.checkpoint import freeze
-from resfit_core.contract import ActionSpace, Contract, load_contract
+from resfit_core.contract import Contract, load_contract
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config"

@@ -17,8 +17,9 @@ import numpy as np
 from trajectory_msgs.msg import JointTrajectory
 
 from resfit_base.base_policy_node import BasePolicyNode
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
-from resfit_core.contract import ActionSpace, Contract, load_contract
+from resfit_core.contract import Contract, load_contract
 from resfit_core.control.image_watch import ImageLimits, load_image_limits
 from resfit_core.control.records import EpisodeState, Mode, Phase
 from resfit_core.control.safety import Reason

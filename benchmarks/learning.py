@@ -32,7 +32,8 @@ import numpy as np
 from resfit_core.loop import Observation
 
 if TYPE_CHECKING:
-    from resfit_core.contract import ActionSpace, Contract
+    from resfit_core.action_space import ActionSpace
+    from resfit_core.contract import Contract
     from resfit_core.learner import Learner
 
 ROOT = Path(__file__).resolve().parents[1]

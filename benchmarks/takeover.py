@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from resfit_core import machine
-from resfit_core.contract import ActionSpace, Contract, load_contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import Contract, load_contract
 from resfit_core.control.answers import Answer
 from resfit_core.control.driver import DriverCore
 from resfit_core.control.records import Source

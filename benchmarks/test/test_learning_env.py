@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resfit_core.contract import ActionSpace, load_contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import load_contract
 
 CONFIG = Path(__file__).parents[2] / "config"
 

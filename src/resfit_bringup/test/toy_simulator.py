@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
-from resfit_core.contract import ActionSpace
 
 
 class Sensors(NamedTuple):

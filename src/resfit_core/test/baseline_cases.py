@@ -7,8 +7,8 @@ import torch
 import toy
 from learning_cases import BASE, CONTRACT
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
-from resfit_core.contract import ActionSpace
 from resfit_core.train.job import ALGORITHMS, Job, Schedule, config_class
 
 SCALE = np.full(2, 0.3, np.float32)

@@ -9,11 +9,12 @@ import torch
 from bag_maker import CONFIG, vega_contract
 
 from resfit_core import tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.act import Act, ActConfig, fields_of
 from resfit_core.base.action_space import load_action_space, write_range
 from resfit_core.base.checkpoint import freeze, load_base
 from resfit_core.base.protocol import BaseError, BasePolicy, ChunkedBase
-from resfit_core.contract import ActionSpace, ContractError
+from resfit_core.contract import ContractError
 
 LIMITS = ActionSpace(np.array([-1.0, -2.0]), np.array([1.0, 2.0]))
 

@@ -7,8 +7,8 @@ pytest.importorskip("torch", reason="torch is not installed ('make setup' instal
 from bag_maker import vega_contract
 from learning_cases import ACT, episode, learner, small_config
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
-from resfit_core.contract import ActionSpace
 from resfit_core.control.guard import Guard
 from resfit_core.doctor import critic, live, names, policy, practice
 from resfit_core.doctor.finding import FAIL, OK, SKIPPED

@@ -8,8 +8,8 @@ import pytest
 from bag_maker import CONFIG, vega_contract
 from fake_env import FakeEnv, Pushing
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import BaseError
-from resfit_core.contract import ActionSpace
 from resfit_core.control.combine import combine
 from resfit_core.evaluation import EvaluationError, Job, evaluate, rollout, wilson
 from resfit_core.intervals import difference

@@ -4,7 +4,7 @@ import gym_cases
 import numpy as np
 import pytest
 
-from resfit_core.contract import ActionSpace
+from resfit_core.action_space import ActionSpace
 from resfit_core.data.episode import DEMO, TRAIN
 from resfit_core.loop import rollout
 from resfit_core.train.base import NamedBase

@@ -8,10 +8,10 @@ import pytest
 from bag_maker import vega_contract, write_demo
 
 from resfit_core import checkpoint, learner_session, tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
 from resfit_core.base.protocol import ChunkedBase
 from resfit_core.best import Score
-from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import EVALUATE, TRAIN, Episode
 from resfit_core.data.verdicts import Verdict, append_verdict
 from resfit_core.learner import Learner

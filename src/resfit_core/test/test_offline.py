@@ -9,10 +9,10 @@ from bag_maker import CONFIG as CONFIG_FOLDER
 from bag_maker import vega_contract, write_demo
 
 from resfit_core import offline
+from resfit_core.action_space import ActionSpace
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.protocol import ChunkedBase
 from resfit_core.build import build_learner
-from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import DEMO, EVALUATE, TRAIN, WARMUP
 from resfit_core.data.verdicts import Verdict, append_verdict
 from resfit_core.learner import LearnerError

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from bag_maker import vega_contract, write_demo
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
 from resfit_core.base.relabel import relabel, relabel_folder
-from resfit_core.contract import ActionSpace, ContractError
+from resfit_core.contract import ContractError
 from resfit_core.data.bag_reader import read_episode
 from resfit_core.data.bag_types import BagError
 from resfit_core.data.verdicts import Verdict, append_verdict

@@ -7,12 +7,12 @@ import pytest
 import torch
 from bag_maker import vega_contract
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.algorithms.config import TrainConfig
 from resfit_core.base.places import hand_places, place_count
 from resfit_core.base.protocol import BaseError, ChunkedBase
 from resfit_core.base.sight import Sight, sight_of
 from resfit_core.build import build_learner, build_policy
-from resfit_core.contract import ActionSpace
 from resfit_core.control.kinematics import ForwardKinematics
 from resfit_core.data.episode import DEMO, EVALUATE, TRAIN, Episode
 from resfit_core.nets.points import Keypoints

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resfit_core.contract import ActionSpace, Contract, load_contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import Contract, load_contract
 from resfit_core.control.arbiter import Arbiter, Command
 from resfit_core.control.driver import DriverCore
 from resfit_core.control.records import EpisodeState, Phase, Source

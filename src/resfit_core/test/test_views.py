@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from resfit_core.contract import ActionSpace, load_contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import load_contract
 from resfit_core.control.kinematics import ForwardKinematics
 from resfit_core.control.observe import ObservationBuilder
 from resfit_core.nets.actor import ResidualActor

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase
-from resfit_core.contract import ActionSpace
 
 SHA256 = "b" * 64
 

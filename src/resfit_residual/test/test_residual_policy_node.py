@@ -11,8 +11,9 @@ pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed: run 'make s
 from residual_common import BASE_SHA256, CONTRACT, SITE, executed, policy_step, state
 from trajectory_msgs.msg import JointTrajectory
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
-from resfit_core.contract import ActionSpace, ContractError
+from resfit_core.contract import ContractError
 from resfit_core.control.records import Mode, Phase
 from resfit_core.learner import Learner
 from resfit_interfaces import msg as ours

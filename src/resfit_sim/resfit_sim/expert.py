@@ -11,8 +11,9 @@ from typing import ClassVar, Protocol
 import mujoco
 import numpy as np
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import BaseAction, BaseError, Images
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.contract import Contract
 from resfit_sim.errors import PlanFailed
 from resfit_sim.handover_expert import HandoverExpert
 from resfit_sim.joints import JOINT_NAMES

@@ -10,8 +10,9 @@ import hashlib
 
 import numpy as np
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import BaseError, ChunkedBase, Images
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.contract import Contract
 from resfit_core.control.kinematics import ForwardKinematics
 
 CHUNK = 10

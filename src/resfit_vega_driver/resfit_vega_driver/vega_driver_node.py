@@ -10,8 +10,8 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from trajectory_msgs.msg import JointTrajectory
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.action_space import load_action_space
-from resfit_core.contract import ActionSpace
 from resfit_core.control.answers import Answer
 from resfit_core.control.driver import DriverCore
 from resfit_core.control.records import Source

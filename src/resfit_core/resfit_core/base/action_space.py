@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from resfit_core import tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import BaseError
-from resfit_core.contract import ActionSpace, Contract, ContractError
+from resfit_core.contract import Contract, ContractError
 
 BASE_FORMAT = "resfit-base-1"
 RANGE_FORMAT = "resfit-range-1"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from resfit_core import tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.act import Act, ActConfig, fields_of
 from resfit_core.base.action_space import (
     BASE_FORMAT,
@@ -22,7 +23,7 @@ from resfit_core.base.action_space import (
     read_base_file,
 )
 from resfit_core.base.protocol import BaseError, BasePolicy, ChunkedBase, Images
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.contract import Contract
 from resfit_core.control.observe import shrink
 
 _NET = "net."

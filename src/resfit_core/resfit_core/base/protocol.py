@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from resfit_core.contract import FIELDS, ActionSpace, Contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import FIELDS, Contract
 
 Images = Mapping[str, np.ndarray]
 Planner = Callable[[np.ndarray, Images | None], np.ndarray]

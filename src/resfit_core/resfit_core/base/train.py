@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.act import Act, ActConfig, fields_of
 from resfit_core.base.places import hand_places, place_count
 from resfit_core.base.protocol import BaseError
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.contract import Contract
 from resfit_core.data.bag_reader import RecordedEpisode
 
 Progress = Callable[[int, int, float], None]

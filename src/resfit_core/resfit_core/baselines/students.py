@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.act import Act, ActConfig
-from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import Episode
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resfit_core.contract import ActionSpace
+from resfit_core.action_space import ActionSpace
 from resfit_core.control.records import ExecutedCommand
 
 _KEPT = 64  # answers remembered for ticks that come again

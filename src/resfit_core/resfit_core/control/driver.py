@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import Contract
 from resfit_core.control.answers import Answer, Answers, DriverStatus
 from resfit_core.control.arbiter import Arbiter, Command, wrong_form
 from resfit_core.control.driver_clock import Heard, StampClock

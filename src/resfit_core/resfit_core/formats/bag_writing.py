@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from resfit_core.contract import ActionSpace, Contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import Contract
 from resfit_core.control.records import EndedBy
 from resfit_core.data.bag_types import TOPICS, type_store
 from resfit_core.data.bags import Manifest, write_episode

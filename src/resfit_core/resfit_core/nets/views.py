@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resfit_core.contract import ActionSpace, Chain, Contract
+from resfit_core.action_space import ActionSpace
+from resfit_core.contract import Chain, Contract
 from resfit_core.control.kinematics import rotation_rpy
 
 # Distances pass through asinh: linear below a centimetre, where a grasp is won or lost, and

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from resfit_core import tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.action_space import kind_of
 from resfit_core.base.protocol import BaseError, ChunkedBase, Images
-from resfit_core.contract import ActionSpace
 from resfit_core.train.errors import one_line
 from resfit_core.train.named import load_named, named_sha256
 from resfit_core.train.spaces import Spaces

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from resfit_core.action_space import ActionSpace
 from resfit_core.base.protocol import ChunkedBase, open_loop
-from resfit_core.contract import ActionSpace
 from resfit_core.data.episode import DEMO, Episode
 from resfit_core.train.errors import TrainError, one_line
 from resfit_core.train.spaces import Spaces

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from resfit_core.contract import ActionSpace
+from resfit_core.action_space import ActionSpace
 from resfit_core.loop import Observation, StepResult
 from resfit_core.train.errors import TrainError, one_line
 from resfit_core.train.named import load_named

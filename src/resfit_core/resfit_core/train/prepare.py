@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from resfit_core import machine, tensorfile
+from resfit_core.action_space import ActionSpace
 from resfit_core.algorithms import settings
 from resfit_core.algorithms.config import TrainConfig, resolve_scale
-from resfit_core.contract import ActionSpace
 from resfit_core.train.base import NamedBase
 from resfit_core.train.demos import read_demos, relabel
 from resfit_core.train.errors import TrainError, one_line

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from resfit_core import tensorfile
-from resfit_core.contract import ActionSpace
+from resfit_core.action_space import ActionSpace
 from resfit_core.control.observe import shrink
 from resfit_core.train.errors import TrainError
 
