@@ -24,6 +24,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,11 @@ class TwinEnv:
         return Observation(*self._observer.observe(self._twin, self._sensors))
 
 
+def residual_success(evaluation: Mapping[str, Any]) -> float | None:
+    """Return the residual's share of successes, also where the base would act: it is on trial."""
+    return evaluation.get("alone", evaluation["success"])
+
+
 def run_seed(job: dict[str, Any]) -> None:
     """Train one seed and write its curve; go on where an earlier call was stopped."""
     import torch
@@ -119,9 +125,7 @@ def run_seed(job: dict[str, Any]) -> None:
             trained.append(record["success"])
         if record["kind"] != "episode" or record["episode"] % 25 == 0:
             recent = float(np.mean(trained[-WINDOW:]))
-            judged = (
-                record.get("alone", record.get("success")) if record["kind"] == "eval" else "-"
-            )
+            judged = residual_success(record) if record["kind"] == "eval" else "-"
             print(
                 f"{job['name']} seed {job['seed']}: {record['kind']} "
                 f"{record.get('episode', '')} success(last {WINDOW}) {recent:.2f} "

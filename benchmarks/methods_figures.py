@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.learning import residual_success
 
 from resfit_core.intervals import wilson
 
@@ -78,7 +79,7 @@ def drops(
     return [
         (
             e["env_step"],
-            base_at(result, e["n"]) - (e.get("alone", e["success"]) if alone else e["success"]),
+            base_at(result, e["n"]) - (residual_success(e) if alone else e["success"]),
         )
         for e in result["evals"]
         if 0 < e["env_step"] <= until + GRID // 5
@@ -185,7 +186,7 @@ def curve(results: Sequence[Result]) -> list[dict[str, float]]:
                 "mean": float(np.mean(rates)),
                 "low": min(rates),
                 "high": max(rates),
-                "alone": float(np.mean([e.get("alone", e["success"]) for e in at])),
+                "alone": float(np.mean([residual_success(e) for e in at])),
             }
         )
     return points

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.learning import ROOT, WINDOW, dip, run_seed
+from benchmarks.learning import ROOT, WINDOW, dip, residual_success, run_seed
 
 RESULTS = ROOT / "benchmarks" / "results" / "trials"
 SCENES = 1_500_000  # first evaluation scene of every trial
@@ -136,9 +136,7 @@ def table(task: str) -> None:
         records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         played = [one for one in records if one["kind"] == "episode"]
         found = [one for one in records if one["kind"] == "eval"]
-        evals = ", ".join(
-            f"{one['episode']}: {one.get('alone', one['success']):.2f}" for one in found
-        )
+        evals = ", ".join(f"{one['episode']}: {residual_success(one):.2f}" for one in found)
         train = [one["success"] for one in played]
         least = dip(train, sum(one["mode"] == 0 for one in played))
         late = sum(train[-WINDOW:]) / WINDOW

@@ -73,11 +73,10 @@ class Steps:
                 self._log.write(line)
                 lines.append(line.rstrip())
             status = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
         finally:
+            if process.poll() is None:  # interrupted
+                process.kill()
+                process.wait()
             stop.set()
             if self._live:
                 ticker.join()

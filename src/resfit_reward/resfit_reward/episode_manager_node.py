@@ -16,10 +16,9 @@ from resfit_core.control.budget import LearnerNews, UpdateBudget
 from resfit_core.control.episode import EpisodeManager
 from resfit_core.control.episode_log import EpisodeLog
 from resfit_core.control.episode_parts import Clocks, EpisodeError, EpisodeSettings, Record
-from resfit_core.control.guard import STEPPED_BACK
 from resfit_core.control.plan import PLANS, blind_plan, make_plan
 from resfit_core.control.press import Press
-from resfit_core.control.records import EpisodeState, Phase, Source
+from resfit_core.control.records import EpisodeState, Mode, Phase, Source
 from resfit_core.control.run_book import RunBook
 from resfit_interfaces import msg as ours
 from resfit_interfaces.srv import ResetScene
@@ -133,7 +132,7 @@ class EpisodeManagerNode(Node):
         """Publish a state; after FINISHED leave, once everybody has heard it."""
         self._states.publish(conversions.episode_state_to_msg(state))
         self.get_logger().debug(f"{Phase(state.phase).name} {state.episode}: {state.reason}")
-        if state.phase == Phase.RUNNING and state.reason.startswith(STEPPED_BACK):
+        if state.phase == Phase.RUNNING and state.mode == Mode.TRAIN and not state.use_residual:
             self.warn(f"episode {state.episode}: {state.reason}")
         if state.phase == Phase.FINISHED:
             self.get_logger().info(f"run finished: {state.reason}")

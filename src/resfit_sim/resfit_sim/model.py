@@ -83,9 +83,8 @@ def _write_atomically(model: mujoco.MjModel, path: Path) -> None:
     try:
         mujoco.mj_saveModel(model, name)
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    finally:
+        Path(name).unlink(missing_ok=True)  # gone where all went well
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:
